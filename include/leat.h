@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+// leat: a message broker that you link, not a server that you run. Partitioned append-only logs,
+// queues with visibility timeouts and push channels, in memory or durable in a directory.
+//
+// CONVENTIONS (everything below obeys them)
+//  results    int: < 0 a LEAT_E code, 0 done or nothing, > 0 a count. A condition that the caller
+//             must handle is never 0: full is LEAT_EFULL. 64-bit results leave through
+//             out-parameters, which come last. leat_errmsg() names the thing that failed.
+//  options    zero-initialised structs; NULL = all defaults; reserved words must be zero. In every
+//             option 0 = default, LEAT_ZERO = really zero or off, LEAT_FOREVER and LEAT_UNLIMITED
+//             = no bound; durations are int64_t milliseconds. When something that exists is
+//             opened, 0 = as it is; any other value must match (LEAT_EEXIST names the field).
+//  timeouts   (arguments) int64_t ms: 0 = do not wait, > 0 = at most, LEAT_FOREVER = no bound;
+//             anything else is LEAT_EINVAL.
+//  in data    is copied, or finished with, when the call returns.
+//  out data   is a view: bytes inside the log, valid as long as its section says, and longer with
+//             leat_message_hold. Key, value and header bytes that come out of a log are followed
+//             by a NUL that is not counted, so puts(m.value.data) works.
+//  callbacks  get their handle and ctx; no lock is held. Inside one, calls marked [cb] may be
+//             made; all others are LEAT_EDEADLK and do nothing.
+//  lifetime   a close ends its handle unless it returns LEAT_EBUSY or LEAT_EDEADLK; using the
+//             handle later is undefined. A leat_topic belongs to the store and is never closed.
+//             Names given out live until the store closes.
+//  threads    [any] any thread; [one] one thread at a time, a second gets LEAT_EBUSY. leat starts
+//             no thread. In a forked child every call is LEAT_EFORK; close only frees memory.
+//  names      of topics, queues, groups and channels: 1 to 249 of A-Z a-z 0-9 . _ -
+//  common     Every call may return LEAT_EINVAL (a NULL or wrong argument), LEAT_ECLOSED (after
+//  errors     leat_shutdown), LEAT_EFORK, LEAT_EDEADLK (in a callback) and LEAT_ENOMEM (nothing
+//             changed); the lists below leave these out.
+//  caveats    One process owns a directory at a time. A store on a network file system promises
+//             what that file system promises. Held views pin the memory of their segment.
+#ifndef LEAT_H
+#define LEAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define LEAT_API __attribute__((visibility("default")))
+#else
+#define LEAT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LEAT_VERSION_NUMBER 100u // major * 10000 + minor * 100 + patch
+#define LEAT_FOREVER        (-1)
+#define LEAT_UNLIMITED      (-1)
+#define LEAT_ZERO           (-2)
+
+typedef struct leat leat;                           // a store: one directory, or memory
+typedef struct leat_topic leat_topic;               // a name and its partitions
+typedef struct leat_producer leat_producer;         // sends
+typedef struct leat_consumer leat_consumer;         // reads a stream, alone or in a group
+typedef struct leat_queue leat_queue;               // leases messages to workers
+typedef struct leat_subscription leat_subscription; // hears a channel
+
+// ---- results -----------------------------------------------------------------------------------
+
+// LEAT_ERRORS is the one list of error codes: X(name, number, text). Numbers never change.
+#define LEAT_ERRORS(X)                                                                             \
+    X(EINVAL, -1, "invalid argument")                                                              \
+    X(ENOMEM, -2, "out of memory")                                                                 \
+    X(EBUSY, -3, "in use")                                                                         \
+    X(ENOENT, -4, "does not exist")                                                                \
+    X(EEXIST, -5, "exists already, or exists with another setting")                                \
+    X(ETOOBIG, -6, "larger than a limit")                                                          \
+    X(EFULL, -7, "no room")                                                                        \
+    X(ETIMEDOUT, -8, "timed out")                                                                  \
+    X(ECLOSED, -9, "the store is shut down")                                                       \
+    X(EGONE, -10, "was deleted")                                                                   \
+    X(ESTALE, -11, "the receipt or view is no longer valid")                                       \
+    X(EFENCED, -12, "the partition belongs to another member now")                                 \
+    X(ECONFLICT, -13, "the end of the partition is not the expected one")                          \
+    X(ECORRUPT, -14, "damaged data")                                                               \
+    X(EPOISONED, -15, "an earlier write was lost; close and open the store again")                 \
+    X(EIO, -16, "input/output error")                                                              \
+    X(ENOSPC, -17, "no space left on the device")                                                  \
+    X(EACCESS, -18, "permission denied")                                                           \
+    X(EDEADLK, -19, "would wait for ever, or is not allowed in a callback")                        \
+    X(EFORK, -20, "the store was opened before a fork, in the parent process")                     \
+    X(ERANGE, -21, "outside the range that exists")                                                \
+    X(EPURGED, -22, "removed by a purge")
+
+enum {
+#define LEAT_ERROR_CODE(name, number, text) LEAT_##name = number,
+    LEAT_ERRORS(LEAT_ERROR_CODE)
+#undef LEAT_ERROR_CODE
+        LEAT_ERROR_LAST_ = -22
+};
+
+// leat_strerror returns the text of a result code: "no error" for >= 0, never NULL.
+LEAT_API const char *leat_strerror(int rc);
+// leat_errname returns the name of a result code, "LEAT_EFULL"; "LEAT_OK" for >= 0.
+LEAT_API const char *leat_errname(int rc);
+// leat_errmsg returns what the last failed call of this thread has to say: it names the path,
+// topic, offset or errno. "" if no call failed.
+// Owns     valid until the next failing call of this thread.
+LEAT_API const char *leat_errmsg(void);
+// leat_version returns the version of the library that is linked, as LEAT_VERSION_NUMBER.
+LEAT_API uint32_t leat_version(void);
+
+// ---- what is sent, what is delivered -----------------------------------------------------------
+
+// leat_bytes is a run of bytes. data NULL: null; size 0 with data: empty.
+typedef struct {
+    const void *data;
+    size_t size;
+} leat_bytes;
+
+#ifdef __cplusplus
+#define LEAT_STR(s) (leat_bytes{ (s), sizeof(s) - 1 })
+#else
+#define LEAT_STR(s) ((leat_bytes){ (s), sizeof(s) - 1 }) // of a string literal
+#endif
+// leat_str is LEAT_STR at run time: the bytes of a C string without its NUL; NULL gives null.
+LEAT_API leat_bytes leat_str(const char *s);
+#define LEAT_FMT    "%.*s" // printf(LEAT_FMT "\n", LEAT_ARG(m->value))
+#define LEAT_ARG(b) (int)(b).size, (const char *)(b).data
+
+typedef struct {
+    leat_bytes name, value; // a name is not null; a value may be
+} leat_header;
+
+#define LEAT_PARTITION(n) ((int32_t)(n) + 1)
+
+// leat_record is what is sent. Limits: key 64 KiB, 64 headers, all of it together 16 MiB.
+// A null value needs a key (a tombstone); an empty value is a value; an empty key is a key.
+typedef struct {
+    leat_bytes key, value;
+    const leat_header *headers;
+    size_t header_count;
+    int64_t timestamp_ms; // wall time, ms since 1970; 0: now
+    int32_t to_partition; // 0: by the key's murmur2 hash as Kafka does, without key sticky;
+                          // LEAT_PARTITION(3): partition 3
+    int32_t priority;     // must be 0 in this version
+    int64_t delay_ms;     // must be 0 in this version
+    leat_bytes group;     // must be null in this version
+    leat_bytes dedup_id;  // must be null in this version
+    uint64_t reserved[4];
+} leat_record;
+
+// leat_metadata says where a record went.
+typedef struct {
+    const char *topic;
+    int64_t offset, timestamp_ms;
+    int32_t partition, duplicate;
+    uint64_t reserved[2];
+} leat_metadata;
+
+// leat_message is a record as delivered. How long its bytes live: from a consumer until the next
+// leat_poll of that consumer; from a queue until its view is ended by ack, nack or
+// leat_message_release; in a channel callback until the callback returns.
+typedef struct {
+    leat_bytes key, value;
+    const char *topic;   // or the channel
+    const char *pattern; // channels: the pattern that matched, else NULL
+    int64_t offset;      // -1: not stored
+    int64_t timestamp_ms;
+    int32_t partition, deliveries; // deliveries: of a queue, this one counted
+    uint64_t receipt;              // of a queue: the right to settle this delivery
+    uint64_t view;                 // token of the pin that keeps the bytes; safe to copy
+    uint64_t dropped;
+    uint32_t header_count, flags;
+    uint64_t reserved[4];
+} leat_message;
+
+// leat_message_header gets header i of m. A message in a dead-letter queue has, after its own
+// headers, leat.queue, leat.topic, leat.partition, leat.offset, leat.deliveries and leat.reason.
+// Returns  1, or 0 when there is no header i.
+// Owns     *h is a view, valid as long as m's bytes.
+LEAT_API int leat_message_header(const leat_message *m, size_t i, leat_header *h);
+
+// leat_message_hold makes *kept a second view of m which stays valid until it is released.
+// Returns  LEAT_ESTALE if m's own view has ended, LEAT_EFULL at 2^20 views.
+// Owns     *kept is ended by leat_message_release. A message of a channel callback is copied.
+// Threads  [any] [cb]
+LEAT_API int leat_message_hold(leat *mq, const leat_message *m, leat_message *kept);
+
+// leat_message_release ends the view of m; its bytes must not be read any more. The lease of a
+// queue's message goes on: ack later by a copy of the message, or let it run out.
+// Returns  LEAT_ESTALE if the view has ended before (harmless), LEAT_EINVAL if m is a consumer's.
+// Threads  [any] [cb]
+LEAT_API int leat_message_release(leat *mq, leat_message *m);
+
+// ---- store -------------------------------------------------------------------------------------
+
+enum { LEAT_NO_THREADS = 1 }; // .threads; this version never starts one
+// .acks: when a send returns, and what the record then survives.
+enum {
+    LEAT_ACKS_DEFAULT = 0,
+    LEAT_ACKS_LOG = 2, // it is in the log (page cache): survives kill -9 of the process
+    LEAT_ACKS_DISK = 3 // the disk has it: survives power loss. The default.
+};
+enum {
+    LEAT_CLOCK_SYSTEM = 1, // the default
+    LEAT_CLOCK_MANUAL = 2, // only leat_clock_advance (leat_test.h) moves time
+    LEAT_CLOCK_JUMP = 3    // a call that would wait moves time instead; needs LEAT_NO_THREADS
+};
+enum {
+    LEAT_STRICT = 1u,     // close is LEAT_EBUSY while a message is leased or held, and names it
+    LEAT_MUST_EXIST = 4u, // open does not create
+    LEAT_ALTER = 16u      // queues: non-zero settings replace stored ones
+};
+enum { LEAT_WRITE_MAPPED = 1, LEAT_WRITE_PWRITE = 2 }; // .write; 0: by file system
+
+// leat_trace_event is one change of state, for lessons, checkers and debugging.
+typedef struct {
+    int64_t at_ms; // monotonic time of the store
+    const char *event, *who, *topic;
+    int64_t offset;
+    int32_t partition, error;
+    const char *detail;
+} leat_trace_event;
+// Called with locks held, on the thread that changed the state: must not call leat.
+typedef void (*leat_trace_fn)(const leat_trace_event *e, void *ctx);
+enum { LEAT_LOG_ERROR = 1, LEAT_LOG_WARNING = 2, LEAT_LOG_INFO = 3 };
+// Called on the thread that has something to say, possibly with locks held: must not call leat.
+typedef void (*leat_log_fn)(int level, const char *text, void *ctx);
+// leat_alloc_fn is realloc: old NULL allocates, size 0 frees and returns NULL. Any thread.
+typedef void *(*leat_alloc_fn)(void *ctx, void *old, size_t size);
+
+typedef struct {
+    uint32_t flags;               // LEAT_STRICT, LEAT_MUST_EXIST
+    int32_t threads, acks, clock; // acks: the default of producers and queues
+    uint64_t seed;                // of every choice made by chance; 0: from the system
+    int64_t start_ms;             // wall time at which a manual or jumping clock starts;
+                                  // 0: 1,000,000,000,000
+    int64_t memory_max_bytes;     // of a memory store; 0: 1 GiB
+    int32_t write, pad_;
+    leat_log_fn log;
+    void *log_ctx;
+    leat_alloc_fn alloc;
+    void *alloc_ctx;
+    leat_trace_fn trace;
+    void *trace_ctx;
+    uint64_t reserved[8];
+} leat_options;
+
+// leat_open opens the store in directory dir; creates it (mode 0700) if it is missing or empty,
+// its parent must exist. Recovers what an earlier process left, also after kill -9.
+// Returns  LEAT_EBUSY (open already, here or in another process), LEAT_ENOENT (LEAT_MUST_EXIST, or
+//          the parent is missing), LEAT_EEXIST (not empty and no store: nothing was created),
+//          LEAT_ECORRUPT, LEAT_EACCESS (not writable, or not this user's), LEAT_ENOSPC, LEAT_EIO.
+// Owns     *out is ended by leat_close or leat_close_all; NULL on failure.
+LEAT_API int leat_open(const char *dir, const leat_options *o, leat **out);
+
+// leat_open_memory opens a store with the same behaviour that lives in memory and dies at close.
+LEAT_API int leat_open_memory(const leat_options *o, leat **out);
+
+// leat_shutdown makes every blocked and every later call return LEAT_ECLOSED, but closes.
+// Threads  [any] [cb]
+LEAT_API int leat_shutdown(leat *mq);
+
+// leat_close closes the store when nothing else of it is open, and makes its data durable.
+// Returns  LEAT_EBUSY naming what is still open, or (LEAT_STRICT) leased or held: nothing is
+//          closed; LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED: closed, but not all made durable.
+// Blocks   for the sync of a disk store; timeout_ms bounds nothing else in this version.
+LEAT_API int leat_close(leat *mq, int64_t timeout_ms);
+
+// leat_close_all closes every child of the store, ends every view, then closes the store.
+// Returns  as leat_close; with LEAT_STRICT LEAT_EBUSY names what is still leased or held.
+LEAT_API int leat_close_all(leat *mq, int64_t timeout_ms);
+
+// ---- topic -------------------------------------------------------------------------------------
+
+typedef struct {
+    uint32_t flags;        // LEAT_MUST_EXIST
+    int32_t partitions;    // 0: 1; at most 1,024
+    int64_t segment_bytes; // 0: 64 MiB; 16 KiB to 4 GiB - 4 KiB
+    uint64_t reserved[8];
+} leat_topic_options;
+
+// leat_topic_open opens the topic of that name, creating it if it is missing.
+// Returns  LEAT_EEXIST naming the field that differs, or if a queue over another topic has the
+//          name; LEAT_ENOENT (LEAT_MUST_EXIST); LEAT_EFULL at 65,535 topics; LEAT_ENOSPC, LEAT_EIO.
+// Owns     *out belongs to the store; opening again gives the same handle.
+// Threads  [any]
+LEAT_API int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o,
+                             leat_topic **out);
+
+// leat_topic_delete deletes a topic and its records. Calls on its handles are LEAT_EGONE from then
+// on; held messages stay readable.
+// Returns  LEAT_ENOENT; LEAT_EBUSY if a queue stands over it.
+// Threads  [any]
+LEAT_API int leat_topic_delete(leat *mq, const char *name);
+
+typedef struct {
+    int64_t begin, end, durable_end; // offsets: first, next to be written, next not yet on disk
+} leat_range;
+
+// leat_topic_range tells which offsets a partition holds. In memory durable_end is what a disk
+// store would have synced.
+// Returns  LEAT_ERANGE (no such partition), LEAT_EGONE.
+// Threads  [any] [cb]
+LEAT_API int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r);
+
+// ---- producer ----------------------------------------------------------------------------------
+
+typedef struct {
+    const char *name; // for traces
+    int32_t acks;     // 0: the store's
+    int32_t pad_;
+    uint64_t reserved[8];
+} leat_producer_options;
+
+// leat_producer_open opens a producer, which sends to any topic of the store.
+// Owns     *out is ended by leat_producer_close.
+// Threads  [any], the handle too
+LEAT_API int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out);
+
+// leat_producer_close closes a producer.
+// Returns  0; LEAT_EBUSY while another thread is sending with it.
+LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
+
+// leat_send appends r to topic t and returns when it is as safe as the acks level says. It never
+// retries.
+// Returns  0 with *md (which may be NULL) filled. Certainly not stored: LEAT_ETOOBIG, LEAT_ERANGE
+//          (no such partition), LEAT_EGONE, LEAT_EFULL (memory store), LEAT_ENOSPC,
+//          LEAT_EPOISONED. LEAT_EIO: with LEAT_ACKS_DISK unknown, *md says where it may be.
+// Threads  [any] [cb]
+// Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition.
+LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md);
+
+// ---- consumer ----------------------------------------------------------------------------------
+
+// .start: where to begin in a partition without a committed offset. Unlike Kafka the default is
+// the earliest, so that nothing is silently skipped.
+enum { LEAT_EARLIEST = 1, LEAT_LATEST = 2, LEAT_NONE = 3 };
+// As offsets in seek and assign.
+#define LEAT_BEGIN (-4)
+#define LEAT_END   (-5)
+
+typedef struct {
+    const char *topic;
+    int64_t offset;
+    int32_t partition, pad_;
+} leat_position;
+
+typedef struct {
+    const char *name;         // for traces and leat_group_lag
+    int32_t start;            // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
+    int32_t max_poll_records; // 0: 500; at most 10,000
+    uint64_t reserved[8];
+} leat_consumer_options;
+
+// leat_consumer_open opens a consumer. With a group it may subscribe and commit, and shares the
+// partitions with the group's other members; group NULL only reads what it is assigned.
+// Returns  LEAT_EFULL at 65,535 groups, LEAT_ENOSPC, LEAT_EIO.
+// Owns     *out is ended by leat_consumer_close.
+// Threads  [any]; the handle [one]
+LEAT_API int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options *o,
+                                leat_consumer **out);
+
+// leat_consumer_close leaves the group, gives up the partitions and ends all views of c. It does
+// not commit.
+// Returns  LEAT_EBUSY while another thread is in a call of c.
+LEAT_API int leat_consumer_close(leat_consumer *c);
+
+// leat_consumer_subscribe adds a topic to what c reads as a member of its group; topic NULL drops
+// all. The partitions are shared out at once among the members by Kafka's range rule; what
+// another member owns comes over in that member's next poll.
+// Returns  LEAT_ENOENT (no such topic: subscribing never creates), LEAT_EINVAL (no group, or
+//          assigned by hand).
+LEAT_API int leat_consumer_subscribe(leat_consumer *c, const char *topic);
+
+// leat_consumer_assign makes c read exactly these n partitions, from their offsets (or LEAT_BEGIN,
+// LEAT_END), outside of any sharing; n 0 drops all.
+// Returns  LEAT_ENOENT, LEAT_ERANGE (partition or offset does not exist), LEAT_EINVAL (subscribed).
+LEAT_API int leat_consumer_assign(leat_consumer *c, const leat_position *p, size_t n);
+
+// leat_poll gets the next messages, in offset order within each partition, fair over partitions.
+// Returns  how many; 0 after timeout_ms. LEAT_EGONE (a topic was deleted), LEAT_ERANGE
+//          (LEAT_NONE and nothing committed), LEAT_EBUSY (a second thread), LEAT_EDEADLK (jumping
+//          clock: nothing can ever come).
+// Owns     (*m)[0 .. result-1] are views, valid until the next poll on c.
+// Blocks   up to timeout_ms, until an append or a change of assignment.
+LEAT_API int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m);
+
+// leat_commit stores, for each partition that c owns, the position after the last message that
+// poll returned. A new member of the group goes on from there, also after kill -9.
+// Returns  LEAT_EFENCED if a partition was left out because another member owns it now,
+//          LEAT_EINVAL (no group), LEAT_ENOSPC, LEAT_EIO.
+// Threads  [one]
+LEAT_API int leat_commit(leat_consumer *c);
+
+// leat_consumer_positions lists the partitions of c: next offset to read, or (committed != 0) the
+// committed offset, -1 if there is none.
+// Returns  how many partitions c has; at most max are written.
+LEAT_API int leat_consumer_positions(leat_consumer *c, int committed, leat_position *out,
+                                     size_t max);
+
+// leat_consumer_seek sets the next offset to read, in begin..end or LEAT_BEGIN, LEAT_END.
+// Returns  LEAT_ENOENT (not a partition of c), LEAT_ERANGE.
+LEAT_API int leat_consumer_seek(leat_consumer *c, const char *topic, int32_t partition,
+                                int64_t offset);
+
+typedef struct {
+    const char *group, *topic;
+    const char *owner;           // name of the member that reads it; NULL: none
+    int64_t committed, end, lag; // committed -1: nothing; lag: records from committed to the end
+    int32_t partition, generation;
+    uint64_t reserved[4];
+} leat_lag;
+
+// leat_group_lag tells how far a group is behind, for each partition that it has committed in or
+// a member is subscribed to.
+// Returns  how many there are, at most max are written; LEAT_ENOENT (no such group).
+// Threads  [any] [cb]
+LEAT_API int leat_group_lag(leat *mq, const char *group, leat_lag *out, size_t max,
+                            size_t size_of_one);
+
+// ---- queue -------------------------------------------------------------------------------------
+
+typedef struct {
+    uint32_t flags;                // LEAT_MUST_EXIST, LEAT_ALTER
+    int32_t acks;                  // of sends; 0: the store's
+    int32_t deliveries_max;        // 0: unlimited; at most 4,095
+    int32_t partitions;            // of its own topic; 0: 1
+    int64_t visibility_timeout_ms; // 0: 30 s; at most 366 days
+    int64_t in_flight_max;         // 0: 1,000,000; at most 2^24 - 1
+    const char *topic;             // NULL: its own, of the queue's name; else one that exists
+    const char *dead_letter;       // a queue, created if missing; NULL: the dead stay in place
+    uint64_t reserved[8];
+} leat_queue_options;
+
+// leat_queue_open opens the queue of that name, creating it if it is missing. A queue over a topic
+// sees every record of it, also those sent before, and disturbs neither groups nor other queues.
+// Returns  LEAT_EEXIST naming the field that differs, or if a plain topic has the name;
+//          LEAT_ENOENT (.topic, or LEAT_MUST_EXIST); LEAT_EINVAL (a cycle of dead-letter queues);
+//          LEAT_EFULL at 64 queues a topic or 65,535 queues; LEAT_ENOSPC, LEAT_EIO.
+// Owns     *out is ended by leat_queue_close; opening again gives the same handle, closed as often.
+// Threads  [any], the handle too
+LEAT_API int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o,
+                             leat_queue **out);
+
+// leat_queue_close closes a queue. Leases go on until they end or the store closes.
+// Returns  LEAT_EBUSY while views are out (with their number) or another thread waits in it.
+LEAT_API int leat_queue_close(leat_queue *q);
+
+// leat_queue_topic returns the topic under a queue, NULL for NULL.
+LEAT_API leat_topic *leat_queue_topic(leat_queue *q);
+
+// leat_queue_send sends r to the queue's topic, as leat_send.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md);
+
+// leat_queue_receive leases up to max messages for the visibility timeout: no other receive gets
+// them until they are settled or the time is over. The delivery is counted before it is handed
+// out, so a message that kills its receiver is dead after deliveries_max tries.
+// Returns  how many, at once with what is there; 0 after timeout_ms. LEAT_EFULL (in_flight_max, or
+//          2^20 views are out), LEAT_EGONE, LEAT_ENOSPC, LEAT_EIO; LEAT_EDEADLK (jumping clock:
+//          nothing can ever come).
+// Owns     each message has a view, ended by settling or leat_message_release.
+// Threads  [any]
+// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack or the end of a lease.
+LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max);
+
+// leat_queue_ack says that m is done: it is never delivered again. Ends the view, whatever it
+// returns.
+// Returns  LEAT_ESTALE (delivered again since, settled, of another queue, or of an earlier run:
+//          nothing changed; a lease that ran out but was not handed out again is accepted),
+//          LEAT_ENOSPC, LEAT_EIO (the lease stands).
+// Threads  [any] [cb]
+LEAT_API int leat_queue_ack(leat_queue *q, leat_message *m);
+
+// leat_queue_nack gives m back, to be delivered again after delay_ms (0: at once; at most 366
+// days), or, when that was its last try, dead. Ends the view, whatever it returns. flags must be 0.
+// Returns  as leat_queue_ack.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t flags);
+
+// leat_queue_extend lets the lease of m end ms from now; 0 gives it back.
+// Returns  LEAT_ESTALE.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms);
+
+typedef struct {
+    uint64_t available, delayed, leased, moving, kept; // exact; moving: to the dead-letter queue;
+                                                       // kept: dead, without one
+    uint64_t done, dead, sent;                         // since the store was opened
+} leat_queue_stats;
+
+// leat_queue_get_stats counts the messages of a queue by state.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s);
+
+// ---- channel -----------------------------------------------------------------------------------
+
+// Called on each publishing thread, several at once; nested if it publishes.
+typedef void (*leat_message_fn)(leat_subscription *s, const leat_message *m, void *ctx);
+
+typedef struct {
+    const char *name;          // for traces
+    void (*on_end)(void *ctx); // runs once, last: no callback runs after it; free ctx there
+    uint64_t reserved[8];
+} leat_subscription_options;
+
+// leat_publish calls every subscriber of the channel and of each pattern that matches it, on this
+// thread, before it returns. Nothing is stored: who does not listen misses it.
+// Returns  how many heard it (a subscription each); 0 is no error.
+// Threads  [any] [cb]
+LEAT_API int leat_publish(leat *mq, const char *channel, const void *data, size_t size);
+
+// leat_channel_subscribe calls fn for each message on the channel of that name; with * ? [ or \ in
+// it, on every channel that the glob pattern matches, as Redis PSUBSCRIBE. In force on return.
+// Owns     *out is ended by leat_subscription_close. The message and its bytes, which are the
+//          publisher's own, live during the callback: leat_message_hold copies them.
+// Threads  [any] [cb]
+LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, void *ctx,
+                                    const leat_subscription_options *o, leat_subscription **out);
+
+// leat_subscription_close ends a subscription: on return fn is not running and never will again.
+// Inside any callback it does not wait: it returns 0 at once, no new call of fn starts, and
+// .on_end tells when the last one is over.
+// Threads  [any] [cb]
+// Blocks   while fn runs on another thread; drain_ms must be 0 in this version.
+LEAT_API int leat_subscription_close(leat_subscription *s, int64_t drain_ms);
+
+#if !defined(__cplusplus) && UINTPTR_MAX == UINT64_MAX
+_Static_assert(sizeof(leat_message) == 136 && sizeof(leat_record) == 136 &&
+                   sizeof(leat_metadata) == 48,
+               "sizes are the ABI");
+#endif
+#ifdef __cplusplus
+}
+#endif
+#endif

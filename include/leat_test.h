@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+// leat_test.h: what unit tests and classes want: a store that opens in microseconds and whose time
+// they control. Same library, no other link line. The conventions of leat.h hold.
+#ifndef LEAT_TEST_H
+#define LEAT_TEST_H
+
+#include "leat.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// leat_test_open opens a memory store for one unit test: no threads, jumping clock, seed 1,
+// LEAT_STRICT. A call that would wait moves the clock to the next lease end, delay or timeout
+// instead; if nothing can ever come it is LEAT_EDEADLK.
+// Owns     *out is ended by leat_close_all, which names what was left leased or held.
+LEAT_API int leat_test_open(leat **out);
+
+// leat_clock_advance moves a manual or jumping clock by ms (>= 0): step by step to each due time,
+// firing what is due in order, and waits until every blocked call that became ready has left its
+// wait.
+// Returns  LEAT_EINVAL (system clock), LEAT_ETIMEDOUT (a caller has not left its wait after 10 s
+//          of real time).
+// Threads  [any], one at a time: a second gets LEAT_EBUSY.
+LEAT_API int leat_clock_advance(leat *mq, int64_t ms);
+
+// leat_clock_set_wall makes the wall clock of a manual or jumping clock jump to ms since 1970. The
+// monotonic clock, which drives leases and timeouts, does not move.
+LEAT_API int leat_clock_set_wall(leat *mq, int64_t ms);
+
+// leat_clock_now tells the store's monotonic time (ms since it was opened) and wall time. Either
+// pointer may be NULL.
+// Threads  [any] [cb]
+LEAT_API int leat_clock_now(leat *mq, int64_t *mono_ms, int64_t *wall_ms);
+
+// leat_clock_wait_blocked waits until at least `callers` calls are blocked in leat, so that a test
+// with threads needs no sleep. Manual clock only.
+// Returns  LEAT_ETIMEDOUT after real_timeout_ms of real time.
+LEAT_API int leat_clock_wait_blocked(leat *mq, int callers, int64_t real_timeout_ms);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

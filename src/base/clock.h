@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+// clock: the store's two clocks, what falls due, and the calls that wait.
+//
+// There is no timer thread. Time is driven by whoever looks: lt_due_fire runs what is due, and a
+// blocked call (lt_wait) sleeps until its own deadline or the next due thing, whichever comes
+// first, then fires it. On a manual clock sleepers wait for leat_clock_advance; on a jumping clock
+// a call that would wait moves the clock instead.
+//
+// Invariants
+//  1. fn of a due entry runs with no lock held, in order of (due, id).
+//  2. At least one blocked call wakes no later than the earliest due time (system clock).
+//  3. Every blocked call is in `blocked`, so that shutdown and advance reach it.
+#ifndef LT_BASE_CLOCK_H
+#define LT_BASE_CLOCK_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/mem.h"
+#include "base/os.h"
+#include "base/sync.h"
+
+#include "leat.h"
+
+#include <stdatomic.h>
+
+#define LT_NEVER INT64_MAX
+
+struct lt_due {
+    struct lt_heap_node node; // all guarded by the clock's due_lock
+    int64_t due_ns;
+    uint64_t id;
+    void (*fn)(leat *mq, struct lt_due *due);
+    int running;
+};
+
+struct lt_waiter { // all guarded by the clock's lock
+    struct lt_cond cond;
+    struct lt_node node;   // in blocked
+    bool ready;            // there was news: do not wait
+    bool counted;          // became ready while blocked and has not left yet
+    int64_t until_ns;      // when it will wake by itself
+    struct lt_due timeout; // of a manual clock
+};
+
+struct lt_clock {
+    int32_t mode; // LEAT_CLOCK_SYSTEM, _MANUAL, _JUMP
+    struct lt_os *os;
+    int64_t open_ns;             // system clock: monotonic time at open
+    _Atomic int64_t mono_ns;     // manual: stored under lock, read anywhere
+    _Atomic int64_t wall_offset; // manual: wall time when mono_ns was 0; the same
+    struct lt_mutex due_lock;    // guards due, due_room, next_id and the entries
+    struct lt_cond due_idle;     // some fn has returned
+    struct lt_heap due;
+    size_t due_room; // entries for which there is room
+    uint64_t next_id;
+    // next_due and first_wake close the gap between "a sleeper reads when to wake" and "something
+    // earlier is planned": each side stores its own, then reads the other's (seq_cst).
+    _Atomic int64_t next_due;   // due time of the heap's top; stored under due_lock
+    _Atomic int64_t first_wake; // earliest until_ns in blocked; stored under lock
+    struct lt_mutex lock;       // guards blocked, the counts, advancing, jumping, every waiter
+    struct lt_cond changed;     // one of these has changed
+    struct lt_list blocked;
+    int blocked_count, ready_count;
+    bool advancing, jumping;
+};
+
+int lt_clock_init(struct lt_clock *c, const leat_options *o, struct lt_os *os, struct lt_mem *mem);
+void lt_clock_fini(struct lt_clock *c);
+
+int64_t lt_now_ns(const leat *mq);  // monotonic
+int64_t lt_wall_ms(const leat *mq); // since 1970
+// lt_add_ms adds a duration (>= 0, or LEAT_FOREVER) to a time; saturates at LT_NEVER.
+int64_t lt_add_ms(int64_t at_ns, int64_t ms);
+
+// lt_due_init prepares an entry and makes room for it, so that lt_due_set cannot fail.
+// Returns  LEAT_ENOMEM: nothing to end.
+int lt_due_init(leat *mq, struct lt_due *d, void (*fn)(leat *mq, struct lt_due *due));
+// lt_due_end cancels an entry for good and waits until its fn is not running. Not from that fn.
+void lt_due_end(leat *mq, struct lt_due *d);
+// lt_due_set plans, moves or (LT_NEVER) cancels an entry.
+void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns);
+// lt_due_fire runs all that is due now. Locks: none held.
+void lt_due_fire(leat *mq);
+
+int lt_waiter_init(leat *mq, struct lt_waiter *w);
+void lt_waiter_fini(leat *mq, struct lt_waiter *w);
+// lt_waiter_arm forgets earlier news. The order is: arm, register for news, look, lt_wait.
+void lt_waiter_arm(leat *mq, struct lt_waiter *w);
+// lt_waiter_notify makes the wait of w end now, or not begin. Takes the clock's lock only.
+void lt_waiter_notify(leat *mq, struct lt_waiter *w);
+// lt_wait blocks until w is notified, something fell due (which it fires), or the deadline.
+// Returns  0 (look again), LEAT_ETIMEDOUT, LEAT_ECLOSED; on a jumping clock LEAT_EDEADLK (nothing
+//          can ever come) and LEAT_EBUSY (another call waits already).
+int lt_wait(leat *mq, struct lt_waiter *w, int64_t deadline_ns);
+// lt_wake_all ends every wait, for shutdown.
+void lt_wake_all(leat *mq);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+// core: the part of a store that every room sees: the system, memory, time, chance, what is
+// blocked, what is open, and one opaque pointer per room. base/ knows nothing else of the rooms.
+#ifndef LT_BASE_CORE_H
+#define LT_BASE_CORE_H
+
+#include "base/chance.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/mem.h"
+#include "base/os.h"
+#include "base/pins.h"
+#include "base/sync.h"
+
+#include <stdatomic.h>
+
+struct lt_log;
+struct lt_queues;
+struct lt_channels;
+
+// lt_child is what a handle embeds, so that a store can name and close what is still open.
+struct lt_child {
+    struct lt_node node;
+    const char *kind;                     // "consumer"
+    const char *name;                     // may be NULL; lives as long as the handle
+    int (*close)(struct lt_child *child); // closes the handle; for leat_close_all
+    // Tells whether close would be LEAT_EBUSY, so that leat_close_all can refuse before it closes
+    // anything; NULL: never. Reads an atomic, takes no lock.
+    bool (*busy)(const struct lt_child *child);
+};
+
+struct leat {
+    struct lt_os *os;
+    struct lt_mem mem;
+    char *dir;  // NULL: a memory store
+    int dir_fd; // -1: a memory store
+    int lock_fd;
+    uint32_t flags;
+    int32_t acks;      // the default: LEAT_ACKS_LOG or LEAT_ACKS_DISK
+    bool mapped_write; // segments, words and slots are written through mappings
+    int64_t memory_max_bytes;
+    _Atomic int64_t memory_bytes; // of segments in a memory store; relaxed: a sum, guards nothing
+    unsigned fork_epoch;          // of the process that opened it
+    atomic_bool shut;             // set once by leat_shutdown; seq_cst
+    struct lt_clock clock;
+    struct lt_pins pins;
+    struct lt_mutex children_lock; // guards children and chance
+    struct lt_list children;
+    struct lt_chance chance;
+    leat_trace_fn trace;
+    void *trace_ctx;
+    leat_log_fn log_fn;
+    void *log_ctx;
+    struct lt_log *log; // the rooms; each is made by its own folder
+    struct lt_queues *queues;
+    struct lt_channels *channels;
+};
+
+// lt_core_init fills *mq from the options (checked by the caller) and the system's table.
+// On failure nothing is left behind.
+int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os);
+void lt_core_fini(leat *mq);
+
+enum { LT_CALL = 0, LT_CALL_CB = 1 }; // may the call be made inside a callback?
+// lt_enter is the first line of every public call.
+// Returns  LEAT_EINVAL (NULL), LEAT_EFORK, LEAT_ECLOSED, LEAT_EDEADLK.
+int lt_enter(leat *mq, int where);
+// lt_forked tells whether this process is a fork of the one that opened mq.
+bool lt_forked(const leat *mq);
+
+// Around each call of user code; nestable.
+void lt_callback_begin(void);
+void lt_callback_end(void);
+bool lt_in_callback(void);
+
+void lt_child_add(leat *mq, struct lt_child *child);
+void lt_child_remove(leat *mq, struct lt_child *child);
+
+// lt_chance_next draws from the store's seed. Threads  any.
+uint64_t lt_chance_next(leat *mq);
+
+// lt_trace reports one change of state; one branch when nobody listens.
+void lt_trace_emit(leat *mq, const char *event, const char *who, const leat_metadata *where,
+                   int error);
+static inline void lt_trace(leat *mq, const char *event, const char *who,
+                            const leat_metadata *where, int error) {
+    if (mq->trace)
+        lt_trace_emit(mq, event, who, where, error);
+}
+// lt_say hands one line to the log callback.
+void lt_say(leat *mq, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+// lt_check_name checks a name against the rules of leat.h. what: "topic".
+int lt_check_name(const char *what, const char *name);
+// lt_check_timeout accepts what leat.h calls a timeout.
+int lt_check_timeout(int64_t timeout_ms);
+// lt_check_reserved checks that the n reserved words are zero.
+int lt_check_reserved(const char *what, const uint64_t *words, size_t n);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+// os: every system call and both clocks, behind one table per store. Tests put a table in front of
+// it that fails the n-th call. Nothing else in src/ calls the system.
+//
+// Every function returns >= 0, or -errno. Paths are relative to a directory's descriptor.
+#ifndef LT_BASE_OS_H
+#define LT_BASE_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum lt_file_kind { LT_FILE_REGULAR = 1, LT_FILE_DIR = 2, LT_FILE_OTHER = 3 };
+
+struct lt_file_info {
+    int64_t size;
+    uint32_t uid, links;
+    enum lt_file_kind kind;
+};
+
+// Called for each entry of a directory but . and ..; a result other than 0 stops the listing.
+typedef int (*lt_list_fn)(const char *name, void *ctx);
+
+struct lt_os {
+    int64_t (*mono_ns)(struct lt_os *os); // CLOCK_MONOTONIC; cannot fail
+    int64_t (*wall_ms)(struct lt_os *os); // CLOCK_REALTIME; cannot fail
+    int (*random)(struct lt_os *os, void *buf, size_t n);
+    uint32_t (*user)(struct lt_os *os); // effective user id; cannot fail
+    // open: O_CLOEXEC and O_NOFOLLOW are added; the descriptor is never 0, 1 or 2.
+    int (*open)(struct lt_os *os, int dir, const char *path, int flags, unsigned mode);
+    int (*close)(struct lt_os *os, int fd);
+    int64_t (*pread)(struct lt_os *os, int fd, void *buf, size_t n, int64_t at);
+    int64_t (*pwrite)(struct lt_os *os, int fd, const void *buf, size_t n, int64_t at);
+    int (*sync)(struct lt_os *os, int fd, bool is_dir); // fdatasync; fsync of a directory
+    int (*truncate)(struct lt_os *os, int fd, int64_t size);
+    int (*allocate)(struct lt_os *os, int fd, int64_t at, int64_t n); // fallocate: grows, zeroed
+    int (*mkdir)(struct lt_os *os, int dir, const char *path, unsigned mode);
+    int (*unlink)(struct lt_os *os, int dir, const char *path, bool is_dir);
+    int (*rename)(struct lt_os *os, int dir, const char *from, const char *to);
+    int (*info)(struct lt_os *os, int fd, struct lt_file_info *out);
+    int (*list)(struct lt_os *os, int fd, lt_list_fn fn, void *ctx);
+    int (*lock)(struct lt_os *os, int fd);            // -EAGAIN: somebody has it
+    int (*writes_in_place)(struct lt_os *os, int fd); // 1: mapped writes are safe here
+    // map: fd -1 is anonymous memory, zeroed, not reserved against swap.
+    int (*map)(struct lt_os *os, int fd, size_t n, bool writable, void **out);
+    int (*unmap)(struct lt_os *os, void *p, size_t n);
+};
+
+// lt_os_system returns the table of the real system: one for all stores, without state.
+struct lt_os *lt_os_system(void);
+
+// lt_pread_full reads n bytes at `at`, also over short reads and EINTR.
+// Returns  bytes read (less than n only at the end of the file), or -errno.
+int64_t lt_pread_full(struct lt_os *os, int fd, void *buf, size_t n, int64_t at);
+// lt_pwrite_full writes all n bytes. Returns  0 or -errno.
+int lt_pwrite_full(struct lt_os *os, int fd, const void *buf, size_t n, int64_t at);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/sync.h"
+
+#include "base/err.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <time.h>
+
+int lt_mutex_init(struct lt_mutex *mu, enum lt_rank rank) {
+    mu->rank = (int)rank;
+    return pthread_mutex_init(&mu->m, NULL) == 0 ? 0 : lt_fail_nomem();
+}
+
+void lt_mutex_fini(struct lt_mutex *mu) {
+    (void)pthread_mutex_destroy(&mu->m);
+}
+
+#ifdef LT_DEBUG
+// The mutexes that this thread holds, in the order in which it took them.
+static _Thread_local const struct lt_mutex *sync_held[16];
+static _Thread_local int sync_held_count;
+
+void lt_rank_push(const struct lt_mutex *mu) {
+    for (int i = 0; i < sync_held_count; i++)
+        assert(sync_held[i]->rank < mu->rank && "lock order: a thread only climbs");
+    assert(sync_held_count < 16);
+    sync_held[sync_held_count++] = mu;
+}
+
+void lt_rank_pop(const struct lt_mutex *mu) {
+    for (int i = sync_held_count; i-- > 0;) {
+        if (sync_held[i] != mu)
+            continue;
+        for (int k = i; k + 1 < sync_held_count; k++)
+            sync_held[k] = sync_held[k + 1];
+        sync_held_count--;
+        return;
+    }
+    assert(!"unlock of a mutex that is not held");
+}
+
+bool lt_mutex_held(const struct lt_mutex *mu) {
+    for (int i = 0; i < sync_held_count; i++)
+        if (sync_held[i] == mu)
+            return true;
+    return false;
+}
+#endif
+
+int lt_cond_init(struct lt_cond *c) {
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr) != 0)
+        return lt_fail_nomem();
+    int rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (rc == 0)
+        rc = pthread_cond_init(&c->c, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    return rc == 0 ? 0 : lt_fail_nomem();
+}
+
+void lt_cond_fini(struct lt_cond *c) {
+    (void)pthread_cond_destroy(&c->c);
+}
+
+void lt_cond_wait(struct lt_cond *c, struct lt_mutex *mu) {
+    lt_rank_pop(mu);
+    (void)pthread_cond_wait(&c->c, &mu->m);
+    lt_rank_push(mu);
+}
+
+bool lt_cond_wait_until(struct lt_cond *c, struct lt_mutex *mu, int64_t until_ns) {
+    if (until_ns == INT64_MAX) {
+        lt_cond_wait(c, mu);
+        return true;
+    }
+    struct timespec ts = { until_ns / 1000000000, until_ns % 1000000000 };
+    lt_rank_pop(mu);
+    int rc = pthread_cond_timedwait(&c->c, &mu->m, &ts);
+    lt_rank_push(mu);
+    return rc != ETIMEDOUT;
+}
+
+void lt_cond_signal(struct lt_cond *c) {
+    (void)pthread_cond_signal(&c->c);
+}
+
+void lt_cond_broadcast(struct lt_cond *c) {
+    (void)pthread_cond_broadcast(&c->c);
+}
+
+int64_t lt_real_ns(void) {
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}

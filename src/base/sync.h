@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+// sync: mutexes with a rank, and conditions on the monotonic clock. All of leat's blocking goes
+// through here, so that a simulator can take its place.
+//
+// Lock order: a thread only climbs. It may take a mutex only if its rank is higher than that of
+// every mutex it holds; LT_DEBUG builds assert it. No lock is held across a user's callback or a
+// sync to disk.
+#ifndef LT_BASE_SYNC_H
+#define LT_BASE_SYNC_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum lt_rank {
+    LT_RANK_ADMIN = 1, // one at a time: create and delete topics and queues
+    LT_RANK_TABLE,     // name tables of topics, groups and queues
+    LT_RANK_GROUP,     // a consumer group: members and owners
+    LT_RANK_QUEUE,     // one queue: windows, leases, words
+    LT_RANK_PARTITION, // appends and the waiters' register of one partition
+    LT_RANK_MANIFEST,  // the end of the manifest
+    LT_RANK_RECEIPTS,  // which receipt generations were given out
+    LT_RANK_SLOTS,     // which slots are taken
+    LT_RANK_CHANNELS,  // who subscribes
+    LT_RANK_BELL,      // who hears of news
+    LT_RANK_LINE,      // blocked receivers in order of arrival
+    LT_RANK_DUE,       // the timer heap
+    LT_RANK_CLOCK,     // blocked calls and manual time
+    LT_RANK_PINS,      // tokens of views
+    LT_RANK_CHILDREN,  // open handles
+    LT_RANK_LEAF       // takes nothing further
+};
+
+struct lt_mutex {
+    pthread_mutex_t m;
+    int rank;
+};
+
+// Returns  0, or LEAT_ENOMEM when the system has no more of them.
+int lt_mutex_init(struct lt_mutex *mu, enum lt_rank rank);
+void lt_mutex_fini(struct lt_mutex *mu);
+
+#ifdef LT_DEBUG
+void lt_rank_push(const struct lt_mutex *mu);
+void lt_rank_pop(const struct lt_mutex *mu);
+bool lt_mutex_held(const struct lt_mutex *mu);
+#else
+static inline void lt_rank_push(const struct lt_mutex *mu) {
+    (void)mu;
+}
+static inline void lt_rank_pop(const struct lt_mutex *mu) {
+    (void)mu;
+}
+#endif
+
+static inline void lt_lock(struct lt_mutex *mu) {
+    lt_rank_push(mu);
+    (void)pthread_mutex_lock(&mu->m); // fails only on misuse, which LT_DEBUG finds
+}
+
+static inline void lt_unlock(struct lt_mutex *mu) {
+    (void)pthread_mutex_unlock(&mu->m);
+    lt_rank_pop(mu);
+}
+
+struct lt_cond {
+    pthread_cond_t c;
+};
+
+int lt_cond_init(struct lt_cond *c);
+void lt_cond_fini(struct lt_cond *c);
+void lt_cond_wait(struct lt_cond *c, struct lt_mutex *mu);
+// lt_cond_wait_until waits until a signal or until CLOCK_MONOTONIC reads `until_ns` (INT64_MAX: no
+// bound). It may wake for no reason: look at the state, in a loop.
+// Returns  false when the time has come.
+bool lt_cond_wait_until(struct lt_cond *c, struct lt_mutex *mu, int64_t until_ns);
+void lt_cond_signal(struct lt_cond *c);
+void lt_cond_broadcast(struct lt_cond *c);
+
+// lt_real_ns reads CLOCK_MONOTONIC, for bounds in real time beside a manual clock.
+int64_t lt_real_ns(void);
+
+#endif
