@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+// cursor: a place in a partition, and a reference of the segment it is in. One thread at a time.
+#ifndef LT_LOG_CURSOR_H
+#define LT_LOG_CURSOR_H
+
+#include "log/partition.h"
+
+struct lt_cursor {
+    struct lt_partition *p;
+    int64_t offset;         // next to read
+    struct lt_segment *seg; // NULL, or the one that at belongs to
+    uint32_t at;            // where record `offset` stands in seg
+};
+
+void lt_cursor_init(struct lt_cursor *c, struct lt_partition *p, int64_t offset);
+void lt_cursor_fini(struct lt_cursor *c);
+void lt_cursor_seek(struct lt_cursor *c, int64_t offset);
+
+// lt_cursor_find moves to the first record at or behind the cursor that is below `end`, which the
+// caller loaded (acquire) from the partition. It takes the partition's lock only to step to
+// another segment.
+// Returns  false if there is none.
+bool lt_cursor_find(struct lt_cursor *c, int64_t end);
+// lt_cursor_read makes a message of the record that lt_cursor_find found; its view is the caller's
+// to set. Owns  the bytes live as long as a reference of c->seg.
+void lt_cursor_read(const struct lt_cursor *c, leat_message *m);
+// lt_cursor_advance steps over the record that was found.
+void lt_cursor_advance(struct lt_cursor *c);
+
+#endif

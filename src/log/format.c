@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+#include "log/format.h"
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/err.h"
+
+#include <string.h>
+
+#define FORMAT_NULL_LENGTH UINT32_MAX
+
+static const char format_magic[8] = { 'l', 'e', 'a', 't', 's', 'e', 'g', '\n' };
+
+// ---- header page
+
+void lt_segment_head_put(uint8_t page[LT_SEGMENT_PAGE], const struct lt_segment_head *head) {
+    memset(page, 0, LT_SEGMENT_PAGE);
+    memcpy(page, format_magic, sizeof format_magic);
+    lt_put_u32(page + 8, LT_FORMAT_VERSION);
+    lt_put_u32(page + 20, head->partition);
+    lt_put_u64(page + 24, head->uid);
+    lt_put_u64(page + 32, (uint64_t)head->base);
+    lt_put_u64(page + 40, (uint64_t)head->previous_end);
+    lt_put_u64(page + 48, (uint64_t)head->created_ms);
+    lt_put_u32(page + 56, head->topic_id);
+    lt_put_u32(page + 60, head->reason);
+    memcpy(page + 64, head->topic, strnlen(head->topic, sizeof head->topic - 1));
+    lt_put_u32(page + LT_SEGMENT_PAGE - 4, lt_crc32c(0, page, LT_SEGMENT_PAGE - 4));
+}
+
+int lt_segment_head_get(const uint8_t page[LT_SEGMENT_PAGE], struct lt_segment_head *out) {
+    if (memcmp(page, format_magic, sizeof format_magic) != 0)
+        return LEAT_ECORRUPT;
+    if (lt_crc32c(0, page, LT_SEGMENT_PAGE - 4) != lt_get_u32(page + LT_SEGMENT_PAGE - 4))
+        return LEAT_ECORRUPT;
+    if (lt_get_u32(page + 8) != LT_FORMAT_VERSION || lt_get_u32(page + 12) != 0)
+        return LEAT_EINVAL;
+    *out = (struct lt_segment_head){
+        .uid = lt_get_u64(page + 24),
+        .topic_id = lt_get_u32(page + 56),
+        .partition = lt_get_u32(page + 20),
+        .base = (int64_t)lt_get_u64(page + 32),
+        .previous_end = (int64_t)lt_get_u64(page + 40),
+        .created_ms = (int64_t)lt_get_u64(page + 48),
+        .reason = lt_get_u32(page + 60),
+    };
+    memcpy(out->topic, page + 64, sizeof out->topic - 1);
+    return 0;
+}
+
+// ---- planning: limits, length, body checksum
+
+static uint32_t format_crc_nul(uint32_t crc, const void *data, size_t n) {
+    if (n > 0)
+        crc = lt_crc32c(crc, data, n);
+    return lt_crc32c(crc, "", 1);
+}
+
+static void format_header_lengths(const leat_header *h, uint8_t out[8]) {
+    lt_put_u32(out, (uint32_t)h->name.size);
+    lt_put_u32(out + 4, h->value.data ? (uint32_t)h->value.size : FORMAT_NULL_LENGTH);
+}
+
+// Adds one header to the plan's length and checksum. size: so far, of what the limit counts.
+static int format_plan_header(const leat_header *h, uint64_t *size, struct lt_plan *plan) {
+    if (!h->name.data)
+        return lt_fail(LEAT_EINVAL, "a header without a name");
+    if (!h->value.data && h->value.size != 0)
+        return lt_fail(LEAT_EINVAL, "a header value is NULL with a size");
+    if (h->name.size > LT_RECORD_MAX || h->value.size > LT_RECORD_MAX)
+        return lt_fail(LEAT_ETOOBIG, "a header of %zu + %zu bytes; a record has at most %d",
+                       h->name.size, h->value.size, LT_RECORD_MAX);
+    *size += h->name.size + h->value.size;
+    uint8_t lengths[8];
+    format_header_lengths(h, lengths);
+    plan->body_crc = lt_crc32c(plan->body_crc, lengths, sizeof lengths);
+    plan->body_crc = format_crc_nul(plan->body_crc, h->name.data, h->name.size);
+    plan->total += 8 + (uint32_t)h->name.size + 1;
+    if (h->value.data) {
+        plan->body_crc = format_crc_nul(plan->body_crc, h->value.data, h->value.size);
+        plan->total += (uint32_t)h->value.size + 1;
+    }
+    return 0;
+}
+
+static int format_check_record(const leat_record *r) {
+    if (r->key.size > LT_KEY_MAX)
+        return lt_fail(LEAT_ETOOBIG, "a key of %zu bytes; the limit is %d", r->key.size,
+                       LT_KEY_MAX);
+    if (r->value.size > LT_RECORD_MAX)
+        return lt_fail(LEAT_ETOOBIG, "a value of %zu bytes; the limit of a record is %d",
+                       r->value.size, LT_RECORD_MAX);
+    if (r->header_count > LT_HEADERS_MAX)
+        return lt_fail(LEAT_ETOOBIG, "%zu headers; the limit is %d", r->header_count,
+                       LT_HEADERS_MAX);
+    if ((!r->key.data && r->key.size != 0) || (!r->value.data && r->value.size != 0) ||
+        (!r->headers && r->header_count != 0))
+        return lt_fail(LEAT_EINVAL, "key, value or headers are NULL with a size");
+    if (!r->value.data && !r->key.data)
+        return lt_fail(LEAT_EINVAL, "a null value needs a key");
+    if (r->priority != 0 || r->delay_ms != 0 || r->group.data || r->dedup_id.data)
+        return lt_fail(LEAT_EINVAL, "priority, delay_ms, group and dedup_id must not be set");
+    for (size_t i = 0; i < sizeof r->reserved / sizeof r->reserved[0]; i++)
+        if (r->reserved[i] != 0)
+            return lt_fail(LEAT_EINVAL, "record: reserved words must be zero");
+    return 0;
+}
+
+int lt_plan_make(const leat_record *r, const leat_header *extra, size_t extra_count,
+                 struct lt_plan *plan) {
+    int rc = format_check_record(r);
+    if (rc != 0)
+        return rc;
+    *plan = (struct lt_plan){
+        .record = r, .extra = extra, .extra_count = extra_count, .total = LT_RECORD_HEADER
+    };
+    uint64_t size = r->key.size + r->value.size;
+    if (r->key.data) {
+        plan->body_crc = format_crc_nul(0, r->key.data, r->key.size);
+        plan->total += (uint32_t)r->key.size + 1;
+    }
+    for (size_t i = 0; i < r->header_count && size <= LT_RECORD_MAX; i++) {
+        rc = format_plan_header(&r->headers[i], &size, plan);
+        if (rc != 0)
+            return rc;
+    }
+    if (size > LT_RECORD_MAX)
+        return lt_fail(LEAT_ETOOBIG, "a record of %llu bytes or more; the limit is %d",
+                       (unsigned long long)size, LT_RECORD_MAX);
+    for (size_t i = 0; i < extra_count; i++) { // ours: not part of the limit, so moves always fit
+        rc = format_plan_header(&extra[i], &size, plan);
+        if (rc != 0)
+            return rc;
+    }
+    if (r->value.data) {
+        plan->body_crc = format_crc_nul(plan->body_crc, r->value.data, r->value.size);
+        plan->total += (uint32_t)r->value.size + 1;
+    }
+    return 0;
+}
+
+// ---- writing
+
+static uint8_t *format_put_nul(uint8_t *at, const void *data, size_t n) {
+    if (n > 0)
+        memcpy(at, data, n);
+    at[n] = 0;
+    return at + n + 1;
+}
+
+static uint8_t *format_put_header(uint8_t *at, const leat_header *h) {
+    format_header_lengths(h, at);
+    at = format_put_nul(at + 8, h->name.data, h->name.size);
+    return h->value.data ? format_put_nul(at, h->value.data, h->value.size) : at;
+}
+
+static uint32_t format_head_crc(const uint8_t *at, uint64_t uid, int64_t offset) {
+    uint8_t all[44];
+    memcpy(all, at, 4);
+    memcpy(all + 4, at + 8, 24);
+    lt_put_u64(all + 28, uid);
+    lt_put_u64(all + 36, (uint64_t)offset);
+    return lt_crc32c(0, all, sizeof all);
+}
+
+void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp) {
+    const leat_record *r = plan->record;
+    unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
+                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u);
+    lt_put_u32(at, plan->total);
+    lt_put_u32(at + 8, plan->body_crc);
+    lt_put_u32(at + 12, (uint32_t)(stamp->offset - stamp->base));
+    lt_put_u64(at + 16, (uint64_t)stamp->timestamp_ms);
+    lt_put_u16(at + 24, stamp->behind);
+    at[26] = (uint8_t)(r->header_count + plan->extra_count);
+    at[27] = (uint8_t)flags;
+    lt_put_u32(at + 28, r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH);
+    lt_put_u32(at + 4, format_head_crc(at, stamp->uid, stamp->offset));
+    uint8_t *to = at + LT_RECORD_HEADER;
+    if (r->key.data)
+        to = format_put_nul(to, r->key.data, r->key.size);
+    for (size_t i = 0; i < r->header_count; i++)
+        to = format_put_header(to, &r->headers[i]);
+    for (size_t i = 0; i < plan->extra_count; i++)
+        to = format_put_header(to, &plan->extra[i]);
+    if (r->value.data)
+        to = format_put_nul(to, r->value.data, r->value.size);
+    memset(to, 0, (size_t)(at + lt_align8(plan->total) - to));
+}
+
+// ---- reading
+
+uint32_t lt_record_size(const uint8_t *at) {
+    return (uint32_t)lt_align8(lt_get_u32(at));
+}
+
+uint32_t lt_record_own_headers(const uint8_t *at) {
+    uint32_t n = at[26];
+    return at[27] & LT_RECORD_PROVENANCE && n >= LT_PROVENANCE ? n - LT_PROVENANCE : n;
+}
+
+// Takes the bytes of one length-n field and its NUL out of *left.
+static bool format_skip(const uint8_t **at, uint64_t *left, uint64_t n) {
+    if (n >= *left || (*at)[n] != 0)
+        return false;
+    *at += n + 1;
+    *left -= n + 1;
+    return true;
+}
+
+// Tells whether key, headers and value fill the body exactly.
+static bool format_body_fits(const uint8_t *at, uint64_t left) {
+    uint32_t key_size = lt_get_u32(at + 28);
+    unsigned count = at[26], flags = at[27];
+    const uint8_t *p = at + LT_RECORD_HEADER;
+    if (key_size != FORMAT_NULL_LENGTH && !format_skip(&p, &left, key_size))
+        return false;
+    for (unsigned i = 0; i < count; i++) {
+        if (left < 8)
+            return false;
+        uint32_t name_size = lt_get_u32(p), value_size = lt_get_u32(p + 4);
+        p += 8;
+        left -= 8;
+        if (!format_skip(&p, &left, name_size))
+            return false;
+        if (value_size != FORMAT_NULL_LENGTH && !format_skip(&p, &left, value_size))
+            return false;
+    }
+    if (flags & LT_RECORD_NULL_VALUE)
+        return left == 0;
+    return left > 0 && p[left - 1] == 0;
+}
+
+uint32_t lt_record_check(const uint8_t *at, uint64_t room, uint64_t uid, int64_t offset,
+                         int64_t base) {
+    if (room < LT_RECORD_HEADER)
+        return 0;
+    uint32_t total = lt_get_u32(at);
+    if (total < LT_RECORD_HEADER || total > UINT32_MAX - 8 || lt_align8(total) > room)
+        return 0;
+    if (lt_get_u32(at + 4) != format_head_crc(at, uid, offset) ||
+        (int64_t)lt_get_u32(at + 12) != offset - base)
+        return 0;
+    uint64_t body = total - LT_RECORD_HEADER;
+    if (lt_crc32c(0, at + LT_RECORD_HEADER, body) != lt_get_u32(at + 8))
+        return 0;
+    return format_body_fits(at, body) ? (uint32_t)lt_align8(total) : 0;
+}
+
+// Steps over one encoded header of a valid record.
+static const uint8_t *format_next_header(const uint8_t *p) {
+    uint32_t name_size = lt_get_u32(p), value_size = lt_get_u32(p + 4);
+    p += 8 + (uint64_t)name_size + 1;
+    return value_size == FORMAT_NULL_LENGTH ? p : p + value_size + 1;
+}
+
+void lt_record_view(const uint8_t *at, int64_t base, leat_message *m) {
+    uint32_t total = lt_get_u32(at), key_size = lt_get_u32(at + 28);
+    const uint8_t *p = at + LT_RECORD_HEADER;
+    *m = (leat_message){ .offset = base + lt_get_u32(at + 12),
+                         .timestamp_ms = (int64_t)lt_get_u64(at + 16),
+                         .header_count = at[26] };
+    if (key_size != FORMAT_NULL_LENGTH) {
+        m->key = (leat_bytes){ p, key_size };
+        p += (uint64_t)key_size + 1;
+    }
+    m->reserved[0] = (uint64_t)(uintptr_t)p; // leat_message_header walks from here
+    for (unsigned i = 0; i < at[26]; i++)
+        p = format_next_header(p);
+    if (!(at[27] & LT_RECORD_NULL_VALUE))
+        m->value = (leat_bytes){ p, (size_t)(at + total - 1 - p) };
+}
+
+int leat_message_header(const leat_message *m, size_t i, leat_header *h) {
+    if (!m || !h)
+        return lt_fail(LEAT_EINVAL, "message or header is NULL");
+    if (i >= m->header_count || m->reserved[0] == 0)
+        return 0;
+    const uint8_t *p = (const uint8_t *)(uintptr_t)m->reserved[0];
+    for (size_t k = 0; k < i; k++)
+        p = format_next_header(p);
+    uint32_t name_size = lt_get_u32(p), value_size = lt_get_u32(p + 4);
+    h->name = (leat_bytes){ p + 8, name_size };
+    h->value = (leat_bytes){ NULL, 0 };
+    if (value_size != FORMAT_NULL_LENGTH)
+        h->value = (leat_bytes){ p + 8 + name_size + 1, value_size };
+    return 1;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+// log: the door of this folder. Bytes and offsets, and the stream on top of them. Rooms above
+// (queue, pubsub, store) include this header only.
+#ifndef LT_LOG_LOG_H
+#define LT_LOG_LOG_H
+
+#include "log/cursor.h"
+#include "log/topic.h"
+
+// lt_log_open opens the log room of a store: manifest, slots, topics, groups.
+// Returns  LEAT_ECORRUPT, LEAT_EINVAL (a later version's), LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM.
+int lt_log_open(leat *mq, bool create);
+// lt_log_close makes everything durable, unless this is a fork or the store is in memory, and
+// frees the room. The first error is returned.
+int lt_log_close(leat *mq);
+
+// lt_send appends r to t with provenance headers `extra`, as safe as acks says. What leat_send,
+// leat_queue_send and the dead-letter move are made of. *sticky may be NULL.
+struct lt_sticky {
+    _Atomic uint64_t word; // partition << 32 | bytes sent to it; relaxed: a hint
+};
+struct lt_send {
+    leat_topic *topic;
+    const leat_record *record;
+    const leat_header *extra;
+    size_t extra_count;
+    int32_t acks;
+    struct lt_sticky *sticky;
+};
+int lt_send_record(const struct lt_send *s, leat_metadata *md);
+
+#endif

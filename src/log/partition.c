@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+#include "log/partition.h"
+
+#include "base/bytes.h"
+#include "log/topic.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
+    p->mq = t->mq;
+    p->topic = t;
+    p->number = number;
+    int rc = lt_mutex_init(&p->lock, LT_RANK_PARTITION);
+    if (rc != 0)
+        return rc;
+    rc = lt_cond_init(&p->synced);
+    if (rc != 0)
+        lt_mutex_fini(&p->lock);
+    return rc;
+}
+
+void lt_partition_fini(struct lt_partition *p) {
+    for (size_t i = 0; i < p->count; i++)
+        lt_segment_drop(p->segs[i]);
+    lt_free(&p->mq->mem, p->segs);
+    lt_cond_fini(&p->synced);
+    lt_mutex_fini(&p->lock);
+}
+
+void lt_partition_path(char out[LT_PATH_MAX], const struct lt_partition *p) {
+    (void)snprintf(out, LT_PATH_MAX, "%u/%d", p->topic->id, p->number);
+}
+
+void lt_segment_path(char out[LT_PATH_MAX], const struct lt_partition *p, int64_t base,
+                     const char *suffix) {
+    (void)snprintf(out, LT_PATH_MAX, "%u/%d/%020lld%s", p->topic->id, p->number, (long long)base,
+                   suffix);
+}
+
+// ---- append
+
+static int partition_make_dirs(struct lt_partition *p) {
+    leat *mq = p->mq;
+    char path[LT_PATH_MAX];
+    (void)snprintf(path, sizeof path, "%u", p->topic->id);
+    int rc = mq->os->mkdir(mq->os, mq->dir_fd, path, 0700);
+    if (rc == 0 || rc == -EEXIST) {
+        lt_partition_path(path, p);
+        rc = mq->os->mkdir(mq->os, mq->dir_fd, path, 0700);
+    }
+    if (rc == 0 || rc == -EEXIST)
+        return 0;
+    return lt_fail_os(rc, "creating %s/%s", mq->dir, path);
+}
+
+int lt_partition_table_room(struct lt_partition *p) {
+    if (p->count < p->room)
+        return 0;
+    size_t room = p->room ? 2 * p->room : 2;
+    struct lt_segment **grown = lt_resize(&p->mq->mem, p->segs, room * sizeof(struct lt_segment *));
+    if (!grown)
+        return lt_fail_nomem();
+    p->segs = grown;
+    p->room = room;
+    return 0;
+}
+
+// Takes the active segment away if no record was ever written to it: the next one has its base and
+// so its file name. Nobody reads it, because it has nothing to read.
+static void partition_drop_empty(struct lt_partition *p) {
+    struct lt_segment *s = p->count > 0 ? p->segs[p->count - 1] : NULL;
+    if (!s || s->count > 0)
+        return;
+    if (p->mq->dir)
+        lt_partition_unlink(p, s->base); // if that fails the next create says why
+    p->count--;
+    lt_segment_drop(s);
+}
+
+// Closes the active segment to appends and begins the next, with room for a record of n bytes.
+static int partition_roll(struct lt_partition *p, uint64_t n) {
+    leat *mq = p->mq;
+    int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
+    uint64_t size = (uint64_t)p->topic->segment_bytes;
+    if (size < LT_SEGMENT_PAGE + n)
+        size = LT_SEGMENT_PAGE + n; // a record larger than a segment gets its own
+    struct lt_segment_head head = { .topic_id = p->topic->id,
+                                    .partition = (uint32_t)p->number,
+                                    .base = end,
+                                    .previous_end = end,
+                                    .created_ms = lt_wall_ms(mq) };
+    memcpy(head.topic, p->topic->name, strlen(p->topic->name));
+    partition_drop_empty(p);
+    int rc = lt_partition_table_room(p);
+    if (rc == 0)
+        rc = lt_manifest_new_uid(&mq->log->manifest, &head.uid);
+    if (rc == 0 && mq->dir && p->count == 0)
+        rc = partition_make_dirs(p);
+    if (rc != 0)
+        return rc;
+    char path[LT_PATH_MAX];
+    lt_segment_path(path, p, end, ".log");
+    struct lt_segment *s;
+    rc = lt_segment_create(mq, mq->dir ? path : NULL, size, &head, &s);
+    if (rc != 0)
+        return rc;
+    if (p->count > 0)
+        atomic_store_explicit(&p->segs[p->count - 1]->limit, end, memory_order_release);
+    p->segs[p->count++] = s;
+    p->dir_owed = mq->dir != NULL;
+    return 0;
+}
+
+static int partition_append_locked(struct lt_partition *p, const struct lt_plan *plan,
+                                   leat_metadata *md) {
+    if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed))
+        return lt_fail(LEAT_EGONE, "topic %s was deleted", p->topic->name);
+    if (p->poisoned)
+        return lt_fail(LEAT_EPOISONED, "topic %s partition %d: a sync has failed", p->topic->name,
+                       p->number);
+    uint64_t n = lt_align8(plan->total);
+    if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n)) {
+        int rc = partition_roll(p, n);
+        if (rc != 0)
+            return rc;
+    }
+    struct lt_segment *s = p->segs[p->count - 1];
+    int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
+    int64_t behind = offset - atomic_load_explicit(&p->durable_end, memory_order_relaxed);
+    struct lt_stamp stamp = { .uid = s->uid,
+                              .offset = offset,
+                              .base = s->base,
+                              .timestamp_ms = md->timestamp_ms,
+                              .behind = (uint16_t)(behind < 65535 ? behind : 65535) };
+    int rc = lt_segment_append(s, plan, &stamp);
+    if (rc != 0)
+        return rc;
+    atomic_store_explicit(&p->end, offset + 1, memory_order_release);
+    md->offset = offset;
+    return 0;
+}
+
+int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md) {
+    int64_t ts = plan->record->timestamp_ms;
+    *md = (leat_metadata){ .topic = p->topic->name,
+                           .partition = p->number,
+                           .timestamp_ms = ts ? ts : lt_wall_ms(p->mq),
+                           .offset = -1 };
+    lt_lock(&p->lock);
+    int rc = partition_append_locked(p, plan, md);
+    bool ring = rc == 0 && p->armed;
+    if (ring)
+        p->armed = false;
+    lt_unlock(&p->lock);
+    if (ring)
+        lt_bell_ring(&p->topic->bell);
+    lt_trace(p->mq, "append", NULL, md, rc);
+    return rc;
+}
+
+// ---- sync
+
+static int partition_sync_dirs(struct lt_partition *p) {
+    struct lt_manifest *m = &p->mq->log->manifest;
+    char path[LT_PATH_MAX];
+    lt_partition_path(path, p);
+    int rc = lt_manifest_sync_dir(m, path);
+    (void)snprintf(path, sizeof path, "%u", p->topic->id);
+    if (rc == 0)
+        rc = lt_manifest_sync_dir(m, path);
+    if (rc == 0)
+        rc = lt_manifest_sync_dir(m, ".");
+    return rc;
+}
+
+// The first segment with unsynced bytes whose base is behind `after` and below `target`, with a
+// reference; *upto: its bytes. Locks: the partition's.
+static struct lt_segment *partition_unsynced(struct lt_partition *p, int64_t after, int64_t target,
+                                             uint64_t *upto) {
+    size_t i = p->count;
+    while (i > 0 && p->segs[i - 1]->base > after && p->segs[i - 1]->synced_to == 0)
+        i--; // rolled while nobody synced
+    for (i = i > 0 ? i - 1 : 0; i < p->count; i++) {
+        struct lt_segment *s = p->segs[i];
+        if (s->base <= after || s->base >= target || s->synced_to >= s->write_at)
+            continue;
+        *upto = s->write_at;
+        lt_segment_keep(s);
+        return s;
+    }
+    return NULL;
+}
+
+// *lost: the sync itself failed, so that nobody knows what is on disk.
+static int partition_sync_segment(struct lt_segment *s, bool *lost) {
+    struct lt_os *os = s->mq->os;
+    int rc = s->fd < 0 ? 0 : os->sync(os, s->fd, false);
+    *lost = rc < 0;
+    return rc == 0 ? 0
+                   : lt_fail_os(rc, "syncing segment %lld in %s", (long long)s->base, s->mq->dir);
+}
+
+// Syncs all that was appended below `target`, then what else its being found again rests on. The
+// lock is held at entry and exit, not during system calls; p->syncing keeps others out.
+static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost) {
+    int rc = 0;
+    uint64_t upto;
+    struct lt_segment *s;
+    for (int64_t after = -1; rc == 0 && (s = partition_unsynced(p, after, target, &upto));) {
+        after = s->base;
+        lt_unlock(&p->lock);
+        rc = partition_sync_segment(s, lost);
+        lt_lock(&p->lock);
+        if (rc == 0)
+            s->synced_to = upto;
+        lt_segment_drop(s);
+    }
+    bool dirs = rc == 0 && p->dir_owed;
+    if (dirs)
+        p->dir_owed = false; // a segment made from here on owes its own
+    lt_unlock(&p->lock);
+    int dirs_rc = dirs ? partition_sync_dirs(p) : 0;
+    if (rc == 0)
+        rc = dirs_rc;
+    if (rc == 0)
+        rc = lt_manifest_sync(&p->mq->log->manifest);
+    *lost |= rc != 0 && lt_manifest_poisoned(&p->mq->log->manifest);
+    lt_lock(&p->lock);
+    if (dirs_rc != 0)
+        p->dir_owed = true;
+    return rc;
+}
+
+// Stores durable end and begin where recovery finds them. Locks: the partition's.
+static int partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin) {
+    struct lt_slots *slots = &p->mq->log->slots;
+    if (!p->mq->dir)
+        return 0;
+    if (!p->slot) {
+        struct lt_slot_key key = { LT_SLOT_PARTITION, 0, p->topic->id, (uint32_t)p->number };
+        int rc = lt_slot_take(slots, &key, &p->slot);
+        if (rc != 0)
+            return rc;
+    }
+    const int64_t values[4] = { durable_end, begin };
+    return lt_slot_store(slots, p->slot, values);
+}
+
+int lt_partition_sync(struct lt_partition *p, int64_t upto) {
+    int rc = 0;
+    lt_lock(&p->lock);
+    while (atomic_load_explicit(&p->durable_end, memory_order_relaxed) < upto && rc == 0) {
+        if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed)) {
+            rc = lt_fail(LEAT_EGONE, "topic %s was deleted", p->topic->name);
+        } else if (p->poisoned) {
+            rc = lt_fail(LEAT_EIO, "topic %s partition %d: the sync of this record has failed",
+                         p->topic->name, p->number);
+        } else if (p->syncing) {
+            lt_cond_wait(&p->synced, &p->lock);
+        } else {
+            p->syncing = true;
+            int64_t target = atomic_load_explicit(&p->end, memory_order_relaxed);
+            bool lost = false;
+            rc = partition_sync_to(p, target, &lost);
+            p->syncing = false;
+            p->poisoned = lost;
+            if (rc == 0) {
+                atomic_store(&p->durable_end, target);
+                // Not having it stored costs recovery some evidence, never a record: a failure
+                // here is not the sender's.
+                (void)partition_note(p, target, atomic_load(&p->begin));
+            }
+            lt_cond_broadcast(&p->synced);
+        }
+    }
+    lt_unlock(&p->lock);
+    return rc;
+}
+
+// ---- reading
+
+bool lt_partition_arm(struct lt_partition *p, int64_t offset) {
+    lt_lock(&p->lock);
+    bool there = atomic_load_explicit(&p->end, memory_order_relaxed) > offset ||
+                 atomic_load_explicit(&p->topic->gone, memory_order_relaxed);
+    if (!there)
+        p->armed = true;
+    lt_unlock(&p->lock);
+    return there;
+}
+
+struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first) {
+    struct lt_segment *found = NULL;
+    lt_lock(&p->lock);
+    size_t lo = 0, hi = p->count; // the first segment whose records are not all below offset
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (p->segs[mid]->base + p->segs[mid]->count <= offset)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < p->count) {
+        found = p->segs[lo];
+        *first = offset > found->base ? offset : found->base;
+        lt_segment_keep(found);
+    }
+    lt_unlock(&p->lock);
+    return found;
+}
+
+// ---- giving back
+
+struct partition_leavings { // what is left beside a segment that went: words of queues
+    struct lt_partition *p;
+    char prefix[24]; // "<base>.q"
+};
+
+static int partition_unlink_words(const char *name, void *ctx) {
+    struct partition_leavings *l = ctx;
+    leat *mq = l->p->mq;
+    if (strncmp(name, l->prefix, strlen(l->prefix)) == 0) {
+        char path[LT_PATH_MAX + 256];
+        (void)snprintf(path, sizeof path, "%u/%d/%s", l->p->topic->id, l->p->number, name);
+        (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
+    }
+    return 0;
+}
+
+void lt_partition_unlink(struct lt_partition *p, int64_t base) {
+    leat *mq = p->mq;
+    char path[LT_PATH_MAX];
+    struct partition_leavings l = { .p = p };
+    // A file that cannot be removed is in nobody's way: its offsets are below the log start.
+    lt_segment_path(path, p, base, ".log");
+    (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
+    (void)snprintf(l.prefix, sizeof l.prefix, "%020lld.q", (long long)base);
+    lt_partition_path(path, p);
+    int fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return;
+    (void)mq->os->list(mq->os, fd, partition_unlink_words, &l);
+    (void)mq->os->close(mq->os, fd);
+}
+
+// How many segments in front have only records below floor.
+static size_t partition_releasable(const struct lt_partition *p, int64_t floor) {
+    size_t n = 0;
+    while (n + 1 < p->count && p->segs[n + 1]->base <= floor)
+        n++;
+    return n;
+}
+
+int lt_partition_release(struct lt_partition *p, int64_t floor) {
+    lt_lock(&p->lock);
+    size_t n = p->releasing ? 0 : partition_releasable(p, floor);
+    if (n == 0) {
+        lt_unlock(&p->lock);
+        return 0;
+    }
+    p->releasing = true; // keeps others from the segments in front
+    int64_t begin = p->segs[n]->base;
+    int rc = partition_note(p, atomic_load(&p->durable_end), begin);
+    lt_unlock(&p->lock);
+    if (rc == 0)
+        rc = lt_slots_sync(&p->mq->log->slots);
+    for (; n > 0 && rc == 0; n--) {
+        lt_lock(&p->lock);
+        if (p->count < 2) { // the active one was empty, went, and could not be made anew
+            lt_unlock(&p->lock);
+            break;
+        }
+        struct lt_segment *s = p->segs[0];
+        p->count--;
+        memmove(p->segs, p->segs + 1, p->count * sizeof(struct lt_segment *));
+        atomic_store(&p->begin, p->segs[0]->base);
+        if (atomic_load(&p->durable_end) < p->segs[0]->base)
+            atomic_store(&p->durable_end, p->segs[0]->base); // what is gone needs no sync
+        lt_unlock(&p->lock);
+        if (p->mq->dir)
+            lt_partition_unlink(p, s->base);
+        lt_segment_drop(s);
+    }
+    lt_lock(&p->lock);
+    p->releasing = false;
+    lt_cond_broadcast(&p->synced);
+    lt_unlock(&p->lock);
+    return rc;
+}
+
+// ---- removal
+
+void lt_partition_remove(struct lt_partition *p) {
+    leat *mq = p->mq;
+    char path[LT_PATH_MAX];
+    lt_lock(&p->lock);
+    while (p->syncing || p->releasing)
+        lt_cond_wait(&p->synced, &p->lock);
+    for (size_t i = 0; i < p->count; i++) {
+        if (mq->dir)
+            lt_partition_unlink(p, p->segs[i]->base);
+        lt_segment_drop(p->segs[i]);
+    }
+    bool had_dir = mq->dir && p->count > 0;
+    p->count = 0;
+    p->slot = NULL;
+    lt_cond_broadcast(&p->synced);
+    lt_unlock(&p->lock);
+    if (had_dir) {
+        lt_partition_path(path, p);
+        (void)mq->os->unlink(mq->os, mq->dir_fd, path, true); // stays if somebody's file is in it
+    }
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+// partition: one append-only sequence of records, in segments.
+//
+// The happy path of an append: under the partition's lock the record is written behind the last
+// one of the active segment and `end` is moved past it; a reader that loads `end` (acquire) may
+// read everything below it without the lock. Nothing is published before it is whole.
+//
+// Invariants
+//  1. begin <= durable_end <= end; all three only grow.
+//  2. Every offset in begin..end-1 is in exactly one segment, the segments are in order.
+//  3. durable_end moves only after a sync that began after the records below it were written has
+//     returned without error, and its slot is stored only then. A partition has one sync in flight.
+//  4. After a failed sync the partition takes no record and is never synced again: poisoned.
+//
+// What a crash leaves: kill -9 a prefix that ends in the last append that returned, or the one
+// that was under way; recovery cuts what is not whole.
+#ifndef LT_LOG_PARTITION_H
+#define LT_LOG_PARTITION_H
+
+#include "log/segment.h"
+#include "log/slots.h"
+
+struct lt_partition {
+    leat *mq;
+    leat_topic *topic;
+    int32_t number;
+    struct lt_mutex lock;  // guards all below
+    struct lt_cond synced; // a sync or a release has ended
+    // Stored under the lock; `end` with release, after the record it covers; read anywhere.
+    _Atomic int64_t begin, end, durable_end;
+    struct lt_segment **segs; // in order; the last one is the active one
+    size_t count, room;
+    bool armed;     // somebody waits for an append: ring the topic's bell at the next one
+    bool poisoned;  // invariant 4
+    bool syncing;   // a thread is in the sync, without the lock
+    bool dir_owed;  // directory entries are not synced
+    bool releasing; // a thread is giving segments back, without the lock
+    struct lt_slot *slot;
+};
+
+int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number);
+void lt_partition_fini(struct lt_partition *p);
+
+// lt_partition_recover finds what is on disk and makes it whole: see recover.c.
+// Returns  LEAT_ECORRUPT, LEAT_EIO, LEAT_ENOMEM, LEAT_EACCESS.
+int lt_partition_recover(struct lt_partition *p);
+
+// lt_partition_append appends one record and fills in md's offset and timestamp.
+// Returns  LEAT_EGONE, LEAT_EPOISONED, LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM: not stored.
+int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md);
+
+// lt_partition_sync returns when the offsets below `upto` are on disk. The first caller becomes
+// the leader for all that were appended before its sync began; later ones wait for the next.
+// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED (the manifest), LEAT_EGONE: unknown what is on
+//          disk.
+int lt_partition_sync(struct lt_partition *p, int64_t upto);
+
+// lt_partition_arm asks for a ring of the topic's bell at the next append, unless there is a record
+// at `offset` already. Returns  true if there is.
+bool lt_partition_arm(struct lt_partition *p, int64_t offset);
+
+// lt_partition_pin finds the segment of the first record at or behind `offset` and takes a
+// reference of it; NULL if there is none yet. *first: that record's offset.
+struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first);
+
+// lt_partition_release gives back the segments that have only records below `floor`, never the
+// active one. The log start is durable before a file goes.
+// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EFULL, LEAT_ENOMEM: nothing was given back.
+int lt_partition_release(struct lt_partition *p, int64_t floor);
+
+// lt_partition_unlink removes the files of a segment that is gone, and queues' words beside it.
+void lt_partition_unlink(struct lt_partition *p, int64_t base);
+
+// lt_partition_table_room makes room for one more segment in the table. Locks: the partition's.
+int lt_partition_table_room(struct lt_partition *p);
+
+// lt_partition_remove drops the segments and their files, of a deleted topic.
+void lt_partition_remove(struct lt_partition *p);
+
+enum { LT_PATH_MAX = 96 };
+// lt_partition_path writes "<topic id>/<partition>", lt_segment_path that and "/<base><suffix>".
+void lt_partition_path(char out[LT_PATH_MAX], const struct lt_partition *p);
+void lt_segment_path(char out[LT_PATH_MAX], const struct lt_partition *p, int64_t base,
+                     const char *suffix);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/hash.h"
+#include "log/log.h"
+
+#include <string.h>
+
+enum { PRODUCER_STICKY_BYTES = 16 * 1024 }; // Kafka's batch.size: then the next partition
+
+struct leat_producer {
+    leat *mq;
+    struct lt_child child;
+    char *name;
+    int32_t acks;
+    struct lt_sticky sticky;
+    _Atomic int busy; // calls in progress; relaxed: close refuses, it does not wait
+};
+
+// ---- where a record goes
+
+static uint32_t producer_sticky(leat *mq, struct lt_sticky *sticky, uint32_t partitions,
+                                uint32_t bytes) {
+    uint64_t word = atomic_load_explicit(&sticky->word, memory_order_relaxed);
+    uint32_t choice = (uint32_t)(word >> 32), sent = (uint32_t)word;
+    if (sent == 0 || sent >= PRODUCER_STICKY_BYTES) {
+        uint32_t next = (uint32_t)lt_chance_next(mq);
+        if (sent != 0 && next % partitions == choice % partitions)
+            next = next % partitions + 1; // another one than before
+        choice = next;
+        sent = 0;
+    }
+    word = (uint64_t)choice << 32 | (sent + bytes);
+    atomic_store_explicit(&sticky->word, word, memory_order_relaxed);
+    return choice % partitions;
+}
+
+static struct lt_partition *producer_partition(const struct lt_send *s,
+                                               const struct lt_plan *plan) {
+    leat_topic *t = s->topic;
+    const leat_record *r = s->record;
+    if (r->to_partition != 0)
+        return lt_topic_partition(t, (int64_t)r->to_partition - 1);
+    if (t->partitions == 1)
+        return &t->part[0];
+    if (r->key.data) {
+        uint32_t hash = lt_murmur2(r->key.data, r->key.size) & 0x7fffffff;
+        return &t->part[hash % (uint32_t)t->partitions];
+    }
+    return &t->part[producer_sticky(t->mq, s->sticky, (uint32_t)t->partitions, plan->total)];
+}
+
+int lt_send_record(const struct lt_send *s, leat_metadata *md) {
+    struct lt_plan plan;
+    int rc = lt_topic_alive(s->topic);
+    if (rc == 0)
+        rc = lt_plan_make(s->record, s->extra, s->extra_count, &plan);
+    if (rc != 0)
+        return rc;
+    struct lt_partition *p = producer_partition(s, &plan);
+    if (!p)
+        return LEAT_ERANGE;
+    leat_metadata where;
+    rc = lt_partition_append(p, &plan, &where);
+    if (rc == 0 && s->acks == LEAT_ACKS_DISK) {
+        rc = lt_partition_sync(p, where.offset + 1);
+        if (rc != 0 && rc != LEAT_EGONE)
+            rc = LEAT_EIO; // whatever the reason: the record is in the log, so "unknown"
+    }
+    if (md && where.offset >= 0)
+        *md = where; // also when the sync failed: it says where the record may be
+    return rc;
+}
+
+// ---- public
+
+static void producer_free(leat_producer *p) {
+    lt_free(&p->mq->mem, p->name);
+    lt_free(&p->mq->mem, p);
+}
+
+static int producer_close_child(struct lt_child *child) {
+    return leat_producer_close(LT_CONTAINER(child, leat_producer, child), 0);
+}
+
+static int producer_check(const leat_producer_options *o) {
+    int rc = lt_check_reserved("producer options", o->reserved, 8);
+    if (rc == 0 && o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG &&
+        o->acks != LEAT_ACKS_DISK)
+        rc = lt_fail(LEAT_EINVAL, "producer options: acks is %d", o->acks);
+    return rc;
+}
+
+static bool producer_child_busy(const struct lt_child *child) {
+    return atomic_load(&LT_CONTAINER(child, leat_producer, child)->busy) > 0;
+}
+
+int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out) {
+    static const leat_producer_options defaults;
+    o = o ? o : &defaults;
+    if (!out)
+        return lt_fail(LEAT_EINVAL, "producer open: out is NULL");
+    *out = NULL;
+    int rc = lt_enter(mq, LT_CALL);
+    if (rc == 0)
+        rc = producer_check(o);
+    if (rc != 0)
+        return rc;
+    leat_producer *p = lt_zalloc(&mq->mem, sizeof *p);
+    if (!p)
+        return lt_fail_nomem();
+    p->mq = mq;
+    p->acks = o->acks ? o->acks : mq->acks;
+    p->name = o->name ? lt_strdup_n(&mq->mem, o->name, strlen(o->name)) : NULL;
+    if (o->name && !p->name) {
+        producer_free(p);
+        return lt_fail_nomem();
+    }
+    p->child = (struct lt_child){ .kind = "producer",
+                                  .name = p->name,
+                                  .close = producer_close_child,
+                                  .busy = producer_child_busy };
+    lt_child_add(mq, &p->child);
+    *out = p;
+    return 0;
+}
+
+int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
+    if (!p)
+        return lt_fail(LEAT_EINVAL, "the handle is NULL");
+    int rc = lt_check_timeout(timeout_ms);
+    if (rc != 0)
+        return rc;
+    if (lt_forked(p->mq))
+        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
+    if (lt_in_callback())
+        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    if (atomic_load(&p->busy) > 0)
+        return lt_fail(LEAT_EBUSY, "another thread is sending with producer %s",
+                       p->name ? p->name : "(unnamed)");
+    lt_child_remove(p->mq, &p->child);
+    producer_free(p);
+    return 0;
+}
+
+int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md) {
+    int rc = lt_enter(p ? p->mq : NULL, LT_CALL_CB);
+    if (rc != 0)
+        return rc;
+    if (!t || !r)
+        return lt_fail(LEAT_EINVAL, "send: topic or record is NULL");
+    if (t->mq != p->mq)
+        return lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name);
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
+    atomic_fetch_add_explicit(&p->busy, 1, memory_order_relaxed);
+    rc = lt_send_record(&s, md);
+    atomic_fetch_sub_explicit(&p->busy, 1, memory_order_relaxed);
+    return rc;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+// Slot n stands in the pair of blocks n / 64, at (n % 64) * 64 in each of the two.
+#include "log/slots.h"
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+enum {
+    SLOTS_SIZE = 64,
+    SLOTS_BLOCK = 4096,
+    SLOTS_PER_BLOCK = SLOTS_BLOCK / SLOTS_SIZE,
+    SLOTS_STEP = 64 * 1024,            // the file grows by this
+    SLOTS_FILE_MAX = 64 * 1024 * 1024, // address space kept for it
+    SLOTS_MAX = SLOTS_FILE_MAX / 2 / SLOTS_SIZE
+};
+
+static uint64_t slots_position(uint32_t number, unsigned copy) {
+    return (uint64_t)(number / SLOTS_PER_BLOCK) * 2 * SLOTS_BLOCK + copy * (uint64_t)SLOTS_BLOCK +
+           (uint64_t)(number % SLOTS_PER_BLOCK) * SLOTS_SIZE;
+}
+
+static void slots_encode(const struct lt_slot *slot, uint8_t out[SLOTS_SIZE]) {
+    memset(out, 0, SLOTS_SIZE);
+    lt_put_u32(out + 4, slot->key.kind);
+    lt_put_u32(out + 8, slot->key.id);
+    lt_put_u32(out + 12, slot->key.topic);
+    lt_put_u32(out + 16, slot->key.partition);
+    lt_put_u64(out + 24, slot->sequence);
+    for (size_t i = 0; i < 4; i++)
+        lt_put_u64(out + 32 + 8 * i, (uint64_t)slot->values[i]);
+    lt_put_u32(out, lt_crc32c(0, out + 4, SLOTS_SIZE - 4));
+}
+
+// Reads one copy into *slot if it is valid and newer than what *slot has.
+static void slots_decode(const uint8_t *in, struct lt_slot *slot) {
+    uint64_t sequence = lt_get_u64(in + 24);
+    if (sequence == 0 || sequence <= slot->sequence ||
+        lt_get_u32(in) != lt_crc32c(0, in + 4, SLOTS_SIZE - 4))
+        return;
+    slot->key = (struct lt_slot_key){ lt_get_u32(in + 4), lt_get_u32(in + 8), lt_get_u32(in + 12),
+                                      lt_get_u32(in + 16) };
+    slot->sequence = sequence;
+    for (size_t i = 0; i < 4; i++)
+        slot->values[i] = (int64_t)lt_get_u64(in + 32 + 8 * i);
+}
+
+// ---- opening
+
+// Gets room for the slot of that number, in the file and in the tables. Locks: slots.
+static int slots_room(struct lt_slots *s, uint32_t number) {
+    if (lt_stretch_reserve(&s->slots, (uint64_t)number + 1) != 0)
+        return lt_fail_nomem();
+    if (s->free_room < (size_t)number + 1) {
+        size_t room = s->free_room ? 2 * s->free_room : 64;
+        struct lt_slot **grown = lt_resize(&s->mq->mem, s->free, room * sizeof *grown);
+        if (!grown)
+            return lt_fail_nomem();
+        s->free = grown;
+        s->free_room = room;
+    }
+    uint64_t need = slots_position(number, 1) + SLOTS_SIZE;
+    if (s->fd < 0 || need <= s->allocated)
+        return 0;
+    struct lt_os *os = s->mq->os;
+    int rc = s->mq->mapped_write ? os->allocate(os, s->fd, (int64_t)s->allocated, SLOTS_STEP)
+                                 : os->truncate(os, s->fd, (int64_t)s->allocated + SLOTS_STEP);
+    if (rc < 0)
+        return lt_fail_os(rc, "allocating %s/slots", s->mq->dir);
+    s->allocated += SLOTS_STEP;
+    return 0;
+}
+
+static int slots_put_key(struct lt_slots *s, struct lt_slot *slot) {
+    return lt_map_put(&s->by_key, &slot->key, sizeof slot->key, slot);
+}
+
+static int slots_load(struct lt_slots *s) {
+    uint32_t stored = (uint32_t)(s->allocated / (2 * SLOTS_BLOCK)) * SLOTS_PER_BLOCK;
+    for (uint32_t n = 0; n < stored; n++) {
+        int rc = slots_room(s, n);
+        if (rc != 0)
+            return rc;
+        struct lt_slot *slot = lt_stretch_at(&s->slots, n);
+        slot->number = n;
+        slots_decode(s->map + slots_position(n, 0), slot);
+        slots_decode(s->map + slots_position(n, 1), slot);
+        s->count = n + 1;
+        rc = slot->key.kind == LT_SLOT_FREE ? LEAT_EEXIST : slots_put_key(s, slot);
+        if (rc == LEAT_ENOMEM)
+            return lt_fail_nomem();
+        if (rc == LEAT_EEXIST) {
+            slot->key.kind = LT_SLOT_FREE;
+            s->free[s->free_count++] = slot;
+        }
+    }
+    return 0;
+}
+
+static int slots_open_file(struct lt_slots *s) {
+    struct lt_os *os = s->mq->os;
+    int fd = os->open(os, s->mq->dir_fd, "slots", O_RDWR | O_CREAT, 0600);
+    if (fd < 0)
+        return lt_fail_os(fd, "opening %s/slots", s->mq->dir);
+    s->fd = fd;
+    struct lt_file_info info;
+    int rc = os->info(os, fd, &info);
+    void *p = NULL;
+    if (rc == 0)
+        rc = os->map(os, fd, SLOTS_FILE_MAX, s->mq->mapped_write, &p);
+    if (rc < 0)
+        return lt_fail_os(rc, "mapping %s/slots", s->mq->dir);
+    s->map = p;
+    if (info.size > SLOTS_FILE_MAX)
+        info.size = SLOTS_FILE_MAX;
+    s->allocated = (uint64_t)info.size - (uint64_t)info.size % SLOTS_STEP;
+    return slots_load(s);
+}
+
+int lt_slots_open(struct lt_slots *s, leat *mq) {
+    *s = (struct lt_slots){ .mq = mq, .fd = -1 };
+    int rc = lt_mutex_init(&s->lock, LT_RANK_SLOTS);
+    if (rc != 0)
+        return rc;
+    lt_map_init(&s->by_key, &mq->mem, lt_chance_next(mq));
+    lt_stretch_init(&s->slots, &mq->mem, sizeof(struct lt_slot), 64);
+    if (mq->dir)
+        rc = slots_open_file(s);
+    if (rc != 0)
+        lt_slots_close(s);
+    return rc;
+}
+
+void lt_slots_close(struct lt_slots *s) {
+    if (!s->mq)
+        return;
+    if (s->map)
+        (void)s->mq->os->unmap(s->mq->os, s->map, SLOTS_FILE_MAX);
+    if (s->fd >= 0)
+        (void)s->mq->os->close(s->mq->os, s->fd);
+    lt_map_fini(&s->by_key);
+    lt_stretch_fini(&s->slots);
+    lt_free(&s->mq->mem, s->free);
+    lt_mutex_fini(&s->lock);
+    s->mq = NULL;
+}
+
+// ---- use
+
+struct lt_slot *lt_slot_find(struct lt_slots *s, const struct lt_slot_key *key) {
+    lt_lock(&s->lock);
+    struct lt_slot *slot = lt_map_get(&s->by_key, key, sizeof *key);
+    lt_unlock(&s->lock);
+    return slot;
+}
+
+static int slots_take_locked(struct lt_slots *s, const struct lt_slot_key *key,
+                             struct lt_slot **out) {
+    *out = lt_map_get(&s->by_key, key, sizeof *key);
+    if (*out)
+        return 0;
+    bool reuse = s->free_count > 0;
+    if (!reuse && s->count >= SLOTS_MAX)
+        return lt_fail(LEAT_EFULL, "the store is at its limit of %d slots", SLOTS_MAX);
+    int rc = reuse ? 0 : slots_room(s, s->count);
+    if (rc != 0)
+        return rc;
+    struct lt_slot *slot = reuse ? s->free[s->free_count - 1] : lt_stretch_at(&s->slots, s->count);
+    struct lt_slot fresh = { .key = *key,
+                             .sequence = slot->sequence,
+                             .number = reuse ? slot->number : s->count };
+    *slot = fresh;
+    if (slots_put_key(s, slot) != 0) {
+        slot->key.kind = LT_SLOT_FREE;
+        return lt_fail_nomem();
+    }
+    if (reuse)
+        s->free_count--;
+    else
+        s->count++;
+    *out = slot;
+    return 0;
+}
+
+int lt_slot_take(struct lt_slots *s, const struct lt_slot_key *key, struct lt_slot **out) {
+    lt_lock(&s->lock);
+    int rc = slots_take_locked(s, key, out);
+    lt_unlock(&s->lock);
+    return rc;
+}
+
+// The third seam.
+int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values[4]) {
+    struct lt_slot next = *slot;
+    next.sequence++;
+    memcpy(next.values, values, sizeof next.values);
+    if (s->fd >= 0) {
+        uint8_t bytes[SLOTS_SIZE];
+        slots_encode(&next, bytes);
+        uint64_t at = slots_position(slot->number, next.sequence & 1);
+        if (s->mq->mapped_write) {
+            memcpy(s->map + at, bytes, sizeof bytes);
+        } else {
+            int rc = lt_pwrite_full(s->mq->os, s->fd, bytes, sizeof bytes, (int64_t)at);
+            if (rc < 0)
+                return lt_fail_os(rc, "writing %s/slots", s->mq->dir);
+        }
+    }
+    slot->sequence = next.sequence;
+    memcpy(slot->values, values, sizeof slot->values);
+    return 0;
+}
+
+void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic) {
+    static const int64_t zeros[4];
+    lt_lock(&s->lock);
+    for (uint32_t n = 0; n < s->count; n++) {
+        struct lt_slot *slot = lt_stretch_at(&s->slots, n);
+        if (slot->key.kind == LT_SLOT_FREE || slot->key.kind == LT_SLOT_RECEIPTS ||
+            slot->key.topic != topic)
+            continue;
+        (void)lt_map_remove(&s->by_key, &slot->key, sizeof slot->key);
+        slot->key = (struct lt_slot_key){ 0 };
+        // If this store fails the slot comes back at the next open, for a topic id that is never
+        // used again: harmless.
+        (void)lt_slot_store(s, slot, zeros);
+        s->free[s->free_count++] = slot; // slots_room made the room
+    }
+    lt_unlock(&s->lock);
+}
+
+struct lt_slot *lt_slots_next(struct lt_slots *s, uint32_t *at) {
+    struct lt_slot *found = NULL;
+    lt_lock(&s->lock);
+    while (*at < s->count && !found) {
+        struct lt_slot *slot = lt_stretch_at(&s->slots, (*at)++);
+        if (slot->key.kind != LT_SLOT_FREE)
+            found = slot;
+    }
+    lt_unlock(&s->lock);
+    return found;
+}
+
+int lt_slots_sync(struct lt_slots *s) {
+    if (s->fd < 0)
+        return 0;
+    int rc = s->mq->os->sync(s->mq->os, s->fd, false);
+    return rc == 0 ? 0 : lt_fail_os(rc, "syncing %s/slots", s->mq->dir);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+// slots: small numbers that change often and must survive: committed offsets, heads of queues,
+// durable ends. A slot is 64 bytes in the file `slots`, twice, in different 4 KiB blocks; a store
+// goes to the older copy, so that one is whole at any instant. In memory the same without the file.
+//
+//  copy of a slot
+//   0  CRC-32C u32 of bytes 4-63     16  partition u32
+//   4  kind u32                      20  zero u32
+//   8  id u32                        24  sequence u64
+//  12  topic u32                     32  values 4 x i64
+//
+// Damage in a slot makes it as if it had never been stored; nothing else is touched.
+#ifndef LT_LOG_SLOTS_H
+#define LT_LOG_SLOTS_H
+
+#include "base/core.h"
+#include "base/map.h"
+#include "base/stretch.h"
+
+enum lt_slot_kind {
+    LT_SLOT_FREE = 0,
+    LT_SLOT_PARTITION = 1, // values: durable end, begin
+    LT_SLOT_COMMIT = 2,    // id: group; values: committed offset
+    LT_SLOT_QUEUE = 3,     // id: queue; values: head, touched end
+    LT_SLOT_RECEIPTS = 4   // values: generations below this one may be out
+};
+
+struct lt_slot_key {
+    uint32_t kind, id, topic, partition;
+};
+
+struct lt_slot {
+    struct lt_slot_key key; // kind LT_SLOT_FREE: not in use
+    uint64_t sequence;
+    int64_t values[4]; // as stored last; guarded by whoever owns the slot
+    uint32_t number;
+};
+
+struct lt_slots {
+    leat *mq;
+    struct lt_mutex lock; // guards all below, not the slots' values
+    struct lt_map by_key;
+    struct lt_stretch slots;
+    uint32_t count; // slots ever used
+    struct lt_slot **free;
+    size_t free_count, free_room;
+    int fd; // -1: memory
+    uint8_t *map;
+    uint64_t allocated;
+};
+
+// lt_slots_open reads or makes the file `slots` of the store.
+// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM, LEAT_EACCESS.
+int lt_slots_open(struct lt_slots *s, leat *mq);
+void lt_slots_close(struct lt_slots *s);
+
+// lt_slot_find returns the slot of that key, or NULL.
+struct lt_slot *lt_slot_find(struct lt_slots *s, const struct lt_slot_key *key);
+// lt_slot_take finds or makes the slot of that key; a new one has zeros.
+// Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM. Owns  *out lives until it is dropped.
+int lt_slot_take(struct lt_slots *s, const struct lt_slot_key *key, struct lt_slot **out);
+// lt_slot_store stores the values of a slot. Locks: whatever guards the slot.
+// Returns  LEAT_EIO, LEAT_ENOSPC: only where slots are not mapped; nothing changed.
+int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values[4]);
+// lt_slots_drop_topic frees every slot of a deleted topic, whose owners are gone.
+void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic);
+// lt_slots_next iterates: returns the first used slot numbered *at or higher and moves *at past it.
+struct lt_slot *lt_slots_next(struct lt_slots *s, uint32_t *at);
+// lt_slots_sync makes the stored slots durable.
+int lt_slots_sync(struct lt_slots *s);
+
+#endif

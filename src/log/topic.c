@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT */
+#include "log/topic.h"
+
+#include "base/bytes.h"
+#include "log/group.h"
+#include "log/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TOPIC_NOTE_HEAD = 16, TOPIC_OWNED = 1 };
+
+// ---- finding
+
+leat_topic *lt_topic_find(leat *mq, const char *name) {
+    lt_lock(&mq->log->table);
+    leat_topic *t = lt_map_get(&mq->log->topics, name, strlen(name));
+    lt_unlock(&mq->log->table);
+    return t;
+}
+
+leat_topic *lt_topic_by_id(leat *mq, uint32_t id) {
+    lt_lock(&mq->log->table);
+    leat_topic *t = lt_map_get(&mq->log->topic_ids, &id, sizeof id);
+    lt_unlock(&mq->log->table);
+    return t;
+}
+
+struct lt_partition *lt_topic_partition(leat_topic *t, int64_t n) {
+    if (n >= 0 && n < t->partitions)
+        return &t->part[n];
+    (void)lt_fail(LEAT_ERANGE, "topic %s has %d partitions, no number %lld", t->name, t->partitions,
+                  (long long)n);
+    return NULL;
+}
+
+int lt_topic_alive(const leat_topic *t) {
+    if (!atomic_load_explicit(&t->gone, memory_order_relaxed))
+        return 0;
+    return lt_fail(LEAT_EGONE, "topic %s was deleted", t->name);
+}
+
+// ---- making and freeing
+
+static void topic_free(leat_topic *t) {
+    leat *mq = t->mq;
+    for (int32_t i = 0; i < t->partitions; i++)
+        lt_partition_fini(&t->part[i]);
+    lt_bell_fini(&t->bell);
+    lt_free(&mq->mem, t->part);
+    lt_free(&mq->mem, t->name);
+    lt_free(&mq->mem, t);
+}
+
+static leat_topic *topic_new(leat *mq, const char *name, int32_t partitions) {
+    leat_topic *t = lt_zalloc(&mq->mem, sizeof *t);
+    if (!t)
+        goto no_memory;
+    t->mq = mq;
+    t->name = lt_strdup_n(&mq->mem, name, strlen(name));
+    t->part = lt_zalloc(&mq->mem, (size_t)partitions * sizeof *t->part);
+    if (!t->name || !t->part || lt_bell_init(&t->bell) != 0)
+        goto no_memory;
+    while (t->partitions < partitions) {
+        if (lt_partition_init(&t->part[t->partitions], t, t->partitions) != 0) {
+            topic_free(t);
+            return NULL;
+        }
+        t->partitions++;
+    }
+    return t;
+no_memory:
+    if (t) {
+        lt_free(&mq->mem, t->part);
+        lt_free(&mq->mem, t->name);
+    }
+    lt_free(&mq->mem, t);
+    (void)lt_fail_nomem();
+    return NULL;
+}
+
+static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
+    (void)lt_map_remove(&log->topics, t->name, strlen(t->name));
+    (void)lt_map_remove(&log->topic_ids, &t->id, sizeof t->id);
+}
+
+static int topic_enter(struct lt_log *log, leat_topic *t) {
+    lt_lock(&log->table);
+    int rc = lt_map_put(&log->topics, t->name, strlen(t->name), t);
+    if (rc == 0) {
+        rc = lt_map_put(&log->topic_ids, &t->id, sizeof t->id, t);
+        if (rc == 0)
+            lt_list_push_back(&log->all, &t->node);
+        else
+            (void)lt_map_remove(&log->topics, t->name, strlen(t->name));
+    }
+    lt_unlock(&log->table);
+    return rc == LEAT_ENOMEM ? lt_fail_nomem() : rc;
+}
+
+static int topic_note(leat_topic *t) {
+    uint8_t body[TOPIC_NOTE_HEAD + 256];
+    size_t n = strlen(t->name);
+    lt_put_u32(body, t->owned ? TOPIC_OWNED : 0);
+    lt_put_u32(body + 4, (uint32_t)t->partitions);
+    lt_put_u64(body + 8, (uint64_t)t->segment_bytes);
+    memcpy(body + TOPIC_NOTE_HEAD, t->name, n);
+    return lt_manifest_note(&t->mq->log->manifest, LT_NOTE_TOPIC, t->id, body, TOPIC_NOTE_HEAD + n);
+}
+
+int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, bool owned,
+                    leat_topic **out) {
+    struct lt_log *log = mq->log;
+    lt_lock(&log->table);
+    size_t topics = lt_map_count(&log->topics);
+    lt_unlock(&log->table);
+    if (topics >= LT_TOPICS_MAX)
+        return lt_fail(LEAT_EFULL, "topic %s: the store has %d topics", name, LT_TOPICS_MAX);
+    leat_topic *t = topic_new(mq, name, o->partitions);
+    if (!t)
+        return LEAT_ENOMEM;
+    t->segment_bytes = o->segment_bytes;
+    t->owned = owned;
+    int rc = lt_manifest_new_id(&log->manifest, &t->id);
+    if (rc == 0)
+        rc = topic_enter(log, t);
+    if (rc != 0) {
+        topic_free(t);
+        return rc;
+    }
+    rc = topic_note(t);
+    if (rc != 0) {
+        lt_lock(&log->table);
+        topic_leave_locked(log, t);
+        lt_list_remove(&t->node);
+        lt_unlock(&log->table);
+        topic_free(t);
+        return rc;
+    }
+    leat_metadata md = { .topic = t->name, .offset = -1, .partition = -1 };
+    lt_trace(mq, "topic", NULL, &md, 0);
+    *out = t;
+    return 0;
+}
+
+// Makes a topic of its note at open.
+static int topic_restore(leat *mq, const struct lt_note *note) {
+    char name[250];
+    size_t n = note->size - TOPIC_NOTE_HEAD;
+    if (note->size <= TOPIC_NOTE_HEAD || n >= sizeof name)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: topic id %u has no name", mq->dir, note->id);
+    memcpy(name, note->body + TOPIC_NOTE_HEAD, n);
+    name[n] = '\0';
+    leat_topic_options o = { .partitions = (int32_t)lt_get_u32(note->body + 4),
+                             .segment_bytes = (int64_t)lt_get_u64(note->body + 8) };
+    leat_topic_options full;
+    if (lt_check_name("topic", name) != 0 || lt_topic_check_options(&o, &full) != 0)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of topic id %u is unsound", mq->dir,
+                       note->id);
+    leat_topic *t = topic_new(mq, name, full.partitions);
+    if (!t)
+        return LEAT_ENOMEM;
+    t->id = note->id;
+    t->segment_bytes = full.segment_bytes;
+    t->owned = (lt_get_u32(note->body) & TOPIC_OWNED) != 0;
+    int rc = topic_enter(mq->log, t);
+    if (rc == LEAT_EEXIST)
+        rc = lt_fail(LEAT_ECORRUPT, "%s/manifest: two topics are called %s", mq->dir, name);
+    if (rc != 0) {
+        topic_free(t);
+        return rc;
+    }
+    for (int32_t i = 0; rc == 0 && i < t->partitions; i++)
+        rc = lt_partition_recover(&t->part[i]);
+    return rc; // lt_topics_free frees it
+}
+
+void lt_topics_free(leat *mq) {
+    struct lt_node *n;
+    while ((n = lt_list_first(&mq->log->all))) {
+        lt_list_remove(n);
+        topic_free(LT_CONTAINER(n, leat_topic, node));
+    }
+}
+
+// ---- the log as a whole
+
+static int log_restore(leat *mq, uint32_t kind, int (*restore)(leat *, const struct lt_note *)) {
+    struct lt_map_cursor at = { 0 };
+    const struct lt_note *note;
+    int rc = 0;
+    while (rc == 0 && (note = lt_manifest_next(&mq->log->manifest, &at)))
+        if (note->kind == kind)
+            rc = restore(mq, note);
+    return rc;
+}
+
+static void log_free(leat *mq) {
+    struct lt_log *log = mq->log;
+    lt_groups_free(mq);
+    lt_topics_free(mq);
+    lt_slots_close(&log->slots);
+    lt_manifest_close(&log->manifest);
+    lt_map_fini(&log->topics);
+    lt_map_fini(&log->queue_names);
+    lt_map_fini(&log->groups);
+    lt_map_fini(&log->topic_ids);
+    lt_map_fini(&log->group_ids);
+    lt_mutex_fini(&log->table);
+    lt_mutex_fini(&log->admin);
+    lt_free(&mq->mem, log);
+    mq->log = NULL;
+}
+
+int lt_log_open(leat *mq, bool create) {
+    struct lt_log *log = lt_zalloc(&mq->mem, sizeof *log);
+    if (!log)
+        return lt_fail_nomem();
+    int rc = lt_mutex_init(&log->admin, LT_RANK_ADMIN);
+    if (rc != 0)
+        goto no_admin;
+    rc = lt_mutex_init(&log->table, LT_RANK_TABLE);
+    if (rc != 0)
+        goto no_table;
+    uint64_t seed = lt_chance_next(mq);
+    lt_map_init(&log->topics, &mq->mem, seed);
+    lt_map_init(&log->queue_names, &mq->mem, seed);
+    lt_map_init(&log->groups, &mq->mem, seed);
+    lt_map_init(&log->topic_ids, &mq->mem, seed);
+    lt_map_init(&log->group_ids, &mq->mem, seed);
+    lt_list_init(&log->all);
+    mq->log = log;
+    rc = lt_manifest_open(&log->manifest, mq, create);
+    if (rc == 0)
+        rc = lt_slots_open(&log->slots, mq);
+    if (rc == 0)
+        rc = log_restore(mq, LT_NOTE_TOPIC, topic_restore);
+    if (rc == 0)
+        rc = log_restore(mq, LT_NOTE_GROUP, lt_group_restore);
+    if (rc == 0)
+        rc = lt_groups_attach(mq);
+    if (rc != 0)
+        log_free(mq);
+    return rc;
+no_table:
+    lt_mutex_fini(&log->admin);
+no_admin:
+    lt_free(&mq->mem, log);
+    return rc;
+}
+
+static int log_sync_all(leat *mq) {
+    struct lt_log *log = mq->log;
+    int first = 0;
+    for (struct lt_node *n = lt_list_first(&log->all); n; n = lt_list_next(&log->all, n)) {
+        leat_topic *t = LT_CONTAINER(n, leat_topic, node);
+        for (int32_t i = 0; i < t->partitions && !atomic_load(&t->gone); i++) {
+            int rc = lt_partition_sync(&t->part[i], atomic_load(&t->part[i].end));
+            first = first ? first : rc;
+        }
+    }
+    int rc = lt_manifest_sync(&log->manifest);
+    first = first ? first : rc;
+    rc = lt_slots_sync(&log->slots);
+    return first ? first : rc;
+}
+
+int lt_log_close(leat *mq) {
+    int rc = mq->dir && !lt_forked(mq) ? log_sync_all(mq) : 0;
+    log_free(mq);
+    return rc;
+}
+
+// ---- public
+
+int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out) {
+    *out = in ? *in : (leat_topic_options){ 0 };
+    int rc = lt_check_reserved("topic options", out->reserved, 8);
+    if (rc != 0)
+        return rc;
+    if (out->flags & ~(uint32_t)LEAT_MUST_EXIST)
+        return lt_fail(LEAT_EINVAL, "topic options: unknown flags %#x", out->flags);
+    if (out->partitions == 0)
+        out->partitions = 1;
+    if (out->partitions < 0 || out->partitions > LT_PARTITIONS_MAX)
+        return lt_fail(LEAT_EINVAL, "partitions is %d; 1 to %d", out->partitions,
+                       LT_PARTITIONS_MAX);
+    if (out->segment_bytes == 0)
+        out->segment_bytes = INT64_C(64) << 20;
+    if (out->segment_bytes < 16384 || out->segment_bytes > (INT64_C(4) << 30) - 4096)
+        return lt_fail(LEAT_EINVAL, "segment_bytes is %lld; 16 KiB to 4 GiB - 4 KiB",
+                       (long long)out->segment_bytes);
+    return 0;
+}
+
+static int topic_same(const leat_topic *t, const leat_topic_options *asked) {
+    if (asked && asked->partitions != 0 && asked->partitions != t->partitions)
+        return lt_fail(LEAT_EEXIST, "topic %s exists with partitions %d, not %d", t->name,
+                       t->partitions, asked->partitions);
+    if (asked && asked->segment_bytes != 0 && asked->segment_bytes != t->segment_bytes)
+        return lt_fail(LEAT_EEXIST, "topic %s exists with segment_bytes %lld, not %lld", t->name,
+                       (long long)t->segment_bytes, (long long)asked->segment_bytes);
+    return 0;
+}
+
+static int topic_open_locked(leat *mq, const char *name, const leat_topic_options *asked,
+                             const leat_topic_options *full, leat_topic **out) {
+    leat_topic *t = lt_topic_find(mq, name);
+    if (t) {
+        int rc = topic_same(t, asked);
+        if (rc == 0)
+            *out = t;
+        return rc;
+    }
+    lt_lock(&mq->log->table);
+    bool taken = lt_map_get(&mq->log->queue_names, name, strlen(name)) != NULL;
+    lt_unlock(&mq->log->table);
+    if (taken)
+        return lt_fail(LEAT_EEXIST, "%s is a queue over another topic", name);
+    if (full->flags & LEAT_MUST_EXIST)
+        return lt_fail(LEAT_ENOENT, "topic %s does not exist", name);
+    return lt_topic_create(mq, name, full, false, out);
+}
+
+int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o, leat_topic **out) {
+    if (!out)
+        return lt_fail(LEAT_EINVAL, "topic open: out is NULL");
+    *out = NULL;
+    leat_topic_options full;
+    int rc = lt_enter(mq, LT_CALL);
+    if (rc == 0)
+        rc = lt_check_name("topic", name);
+    if (rc == 0)
+        rc = lt_topic_check_options(o, &full);
+    if (rc != 0)
+        return rc;
+    lt_lock(&mq->log->admin);
+    rc = topic_open_locked(mq, name, o, &full, out);
+    lt_unlock(&mq->log->admin);
+    return rc;
+}
+
+int lt_topic_destroy(leat_topic *t) {
+    leat *mq = t->mq;
+    struct lt_log *log = mq->log;
+    // The law of release: the note is durable before a file goes.
+    int rc = lt_manifest_note(&log->manifest, LT_NOTE_TOPIC, t->id, NULL, 0);
+    if (rc != 0)
+        return rc;
+    // The note stands: the topic is gone for every later open, so it is gone here too, or a record
+    // could be acknowledged that nobody will find.
+    rc = lt_manifest_sync(&log->manifest);
+    for (int32_t i = 0; i < t->partitions; i++) {
+        lt_lock(&t->part[i].lock);
+        atomic_store(&t->gone, true);
+        lt_unlock(&t->part[i].lock);
+    }
+    lt_lock(&log->table);
+    topic_leave_locked(log, t);
+    lt_unlock(&log->table);
+    lt_bell_ring(&t->bell);
+    lt_groups_forget_topic(mq, t);
+    if (rc != 0)
+        return rc; // its files stay
+    for (int32_t i = 0; i < t->partitions; i++)
+        lt_partition_remove(&t->part[i]);
+    if (mq->dir) {
+        char path[LT_PATH_MAX];
+        (void)snprintf(path, sizeof path, "%u", t->id);
+        (void)mq->os->unlink(mq->os, mq->dir_fd, path, true);
+    }
+    lt_slots_drop_topic(&log->slots, t->id);
+    leat_metadata md = { .topic = t->name, .offset = -1, .partition = -1 };
+    lt_trace(mq, "topic-delete", NULL, &md, 0);
+    return 0;
+}
+
+static int topic_delete_locked(leat *mq, const char *name) {
+    leat_topic *t = lt_topic_find(mq, name);
+    if (!t)
+        return lt_fail(LEAT_ENOENT, "topic %s does not exist", name);
+    if (t->queues > 0)
+        return lt_fail(LEAT_EBUSY, "topic %s: %d queue%s over it", name, t->queues,
+                       t->queues == 1 ? " stands" : "s stand");
+    return lt_topic_destroy(t);
+}
+
+int leat_topic_delete(leat *mq, const char *name) {
+    int rc = lt_enter(mq, LT_CALL);
+    if (rc == 0)
+        rc = lt_check_name("topic", name);
+    if (rc != 0)
+        return rc;
+    lt_lock(&mq->log->admin);
+    rc = topic_delete_locked(mq, name);
+    lt_unlock(&mq->log->admin);
+    return rc;
+}
+
+int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r) {
+    int rc = lt_enter(t ? t->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && !r)
+        rc = lt_fail(LEAT_EINVAL, "topic range: out is NULL");
+    if (rc == 0)
+        rc = lt_topic_alive(t);
+    if (rc != 0)
+        return rc;
+    struct lt_partition *p = lt_topic_partition(t, partition);
+    if (!p)
+        return LEAT_ERANGE;
+    r->durable_end = atomic_load(&p->durable_end);
+    r->begin = atomic_load(&p->begin);
+    r->end = atomic_load(&p->end);
+    return 0;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+// topic: names and their partitions, and the log as a whole: what the other files of this folder
+// hang on.
+#ifndef LT_LOG_TOPIC_H
+#define LT_LOG_TOPIC_H
+
+#include "base/bell.h"
+#include "log/manifest.h"
+#include "log/partition.h"
+#include "log/slots.h"
+
+enum { LT_PARTITIONS_MAX = 1024, LT_TOPICS_MAX = 65535 };
+
+struct leat_topic {
+    leat *mq;
+    char *name;
+    uint32_t id;
+    int32_t partitions;
+    int64_t segment_bytes;
+    bool owned;          // by the queue of its name
+    int queues;          // that stand over it; guarded by the log's admin lock
+    atomic_bool gone;    // deleted; set once, under the lock of each partition in turn
+    struct lt_bell bell; // rung at appends that somebody armed for
+    struct lt_node node; // in the log's `all`
+    struct lt_partition *part;
+};
+
+struct lt_log {
+    struct lt_manifest manifest;
+    struct lt_slots slots;
+    struct lt_mutex admin;     // held by whoever creates or deletes topics and queues
+    struct lt_mutex table;     // guards the maps and `all`
+    struct lt_map topics;      // name to leat_topic
+    struct lt_map topic_ids;   // id to leat_topic
+    struct lt_map queue_names; // names taken by queues over other topics
+    struct lt_map groups;      // name to lt_group
+    struct lt_map group_ids;   // id to lt_group
+    struct lt_list all;        // every topic since open, deleted ones too
+};
+
+// lt_topic_find returns the topic of that name, or NULL; lt_topic_by_id the same by id.
+leat_topic *lt_topic_find(leat *mq, const char *name);
+leat_topic *lt_topic_by_id(leat *mq, uint32_t id);
+
+// lt_topic_create makes a topic. Locks: admin held.
+// Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM, LEAT_EPOISONED.
+int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, bool owned,
+                    leat_topic **out);
+// lt_topic_destroy deletes a topic that no queue stands over. Locks: admin held.
+// Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM, LEAT_EPOISONED: nothing was deleted.
+int lt_topic_destroy(leat_topic *t);
+// lt_topic_check_options checks the options and fills in the defaults.
+int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out);
+// lt_topic_partition returns partition n, or NULL with LEAT_ERANGE as the last error's text.
+struct lt_partition *lt_topic_partition(leat_topic *t, int64_t n);
+// lt_topic_alive is 0, or LEAT_EGONE with its text.
+int lt_topic_alive(const leat_topic *t);
+void lt_topics_free(leat *mq);
+
+#endif
