@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+// dead: the end of a message that was delivered deliveries_max times. With a dead-letter queue:
+// append there with where it comes from, durable, then store DEAD here. A crash in between moves
+// it once more; the double says the same origin. Never neither. Without one it is kept in place.
+#include "queue/room.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { DEAD_RETRY_MIN_MS = 100, DEAD_RETRY_MAX_MS = 1000 };
+
+// lease->view of a moving lease: bit 0: the copy is durable in the dead-letter queue; bits 1-3:
+// failed tries. A copy that was appended but could not be synced is not appended again: bits 4-14
+// are its partition + 1, 15-30 the end of its topic's id, 31-63 its offset.
+#define DEAD_SAFE 1u
+
+static uint64_t dead_place(const leat_topic *t, const leat_metadata *md) {
+    if (md->offset < 0 || md->offset >> 33 != 0)
+        return 0; // not appended, or too far to remember: a double, then
+    return ((uint64_t)md->partition + 1) << 4 | (uint64_t)(t->id & 0xffff) << 15 |
+           (uint64_t)md->offset << 31;
+}
+
+static struct lt_partition *dead_placed(const leat_topic *t, uint64_t view, int64_t *upto) {
+    uint64_t part = view >> 4 & 0x7ff;
+    *upto = (int64_t)(view >> 31) + 1;
+    if (part == 0 || part > (uint64_t)t->partitions || (view >> 15 & 0xffff) != (t->id & 0xffff))
+        return NULL;
+    return &t->part[part - 1];
+}
+
+static void dead_retry(leat_queue *q, struct lt_lease *lease) {
+    uint64_t tries = lease->view >> 1 & 7;
+    int64_t ms = (int64_t)DEAD_RETRY_MIN_MS << (tries < 4 ? tries : 4);
+    if (ms > DEAD_RETRY_MAX_MS)
+        ms = DEAD_RETRY_MAX_MS;
+    if (tries < 7)
+        lease->view += 2;
+    lt_leases_set(&q->leases, lease, LT_LEASE_MOVING, lt_add_ms(lt_now_ns(q->mq), ms));
+}
+
+static void dead_keep(leat_queue *q, struct lt_lease *lease) {
+    struct lt_queue_part *part = &q->part[lease->partition];
+    struct lt_sheet *sheet = lt_ledger_find(&part->ledger, lease->offset);
+    int rc = lt_ledger_store_live(&part->ledger, sheet, lease->offset, LT_WORD_KEPT,
+                                  lease->deliveries, 0);
+    if (rc != 0) {
+        dead_retry(q, lease);
+        return;
+    }
+    lt_queue_trace(q, "kept", lease->partition, lease->offset, 0);
+    q->kept++;
+    lt_queue_drop_lease(q, lease); // the window holds the offset on
+}
+
+void lt_queue_kill(leat_queue *q, struct lt_lease *lease) {
+    lease->view = 0;
+    lt_leases_set(&q->leases, lease, LT_LEASE_MOVING, LT_NEVER); // the receipt is stale now
+    if (q->dead)
+        lt_list_push_back(&q->moving, &lease->link);
+    else
+        dead_keep(q, lease);
+}
+
+struct dead_origin {
+    char partition[16], offset[24], deliveries[16];
+    leat_header header[LT_PROVENANCE];
+};
+
+static void dead_describe(const leat_queue *q, const struct lt_lease *lease,
+                          struct dead_origin *o) {
+    (void)snprintf(o->partition, sizeof o->partition, "%u", lease->partition);
+    (void)snprintf(o->offset, sizeof o->offset, "%lld", (long long)lease->offset);
+    (void)snprintf(o->deliveries, sizeof o->deliveries, "%u", lease->deliveries);
+    const char *pairs[LT_PROVENANCE][2] = {
+        { "leat.queue", q->name },
+        { "leat.topic", q->topic->name },
+        { "leat.partition", o->partition },
+        { "leat.offset", o->offset },
+        { "leat.deliveries", o->deliveries },
+        { "leat.reason", "deliveries" },
+    };
+    for (size_t i = 0; i < LT_PROVENANCE; i++) {
+        o->header[i].name = leat_str(pairs[i][0]);
+        o->header[i].value = leat_str(pairs[i][1]);
+    }
+}
+
+// Appends the copy, or makes durable the one that was appended. *place: of one that is not durable
+// yet. Locks: none; the lease is the caller's, being neither listed nor due.
+static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to, uint64_t *place) {
+    int64_t upto;
+    struct lt_partition *placed = dead_placed(to->topic, lease->view, &upto);
+    if (placed)
+        return lt_partition_sync(placed, upto);
+    struct dead_origin origin;
+    leat_header own[LT_HEADERS_MAX];
+    leat_message m;
+    struct lt_cursor c;
+    struct lt_partition *p = q->part[lease->partition].p;
+    lt_cursor_init(&c, p, lease->offset);
+    if (!lt_cursor_find(&c, lease->offset + 1)) {
+        lt_cursor_fini(&c);
+        return LEAT_EGONE; // nothing is left that could be moved
+    }
+    lt_cursor_read(&c, &m);
+    // A message that was moved before tells of its last move only.
+    uint32_t count = lt_record_own_headers(c.seg->map + c.at);
+    for (uint32_t i = 0; i < count && i < LT_HEADERS_MAX; i++)
+        (void)leat_message_header(&m, i, &own[i]);
+    dead_describe(q, lease, &origin);
+    leat_record r = { .key = m.key,
+                      .value = m.value,
+                      .headers = own,
+                      .header_count = count,
+                      .timestamp_ms = m.timestamp_ms };
+    struct lt_send send = { .topic = to->topic,
+                            .record = &r,
+                            .extra = origin.header,
+                            .extra_count = LT_PROVENANCE,
+                            .acks = LEAT_ACKS_DISK,
+                            .sticky = &to->sticky };
+    leat_metadata md = { .offset = -1 };
+    int rc = lt_send_record(&send, &md);
+    lt_cursor_fini(&c);
+    if (rc != 0)
+        *place = dead_place(to->topic, &md);
+    return rc;
+}
+
+// The copy is safe, or the try has failed. Locks: the queue's.
+static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
+    struct lt_queue_part *part = &q->part[lease->partition];
+    int64_t offset = lease->offset;
+    lt_queue_trace(q, "dead", lease->partition, offset, sent);
+    if (sent == 0)
+        lease->view |= DEAD_SAFE;
+    if (sent != 0 || lt_ledger_store_final(&part->ledger, lt_ledger_find(&part->ledger, offset),
+                                           offset, LT_WORD_DEAD) != 0) {
+        dead_retry(q, lease);
+        return;
+    }
+    q->died++;
+    lt_queue_drop_lease(q, lease);
+    lt_queue_finished(q, part, offset);
+}
+
+void lt_queue_move(leat_queue *q) {
+    struct lt_node *node;
+    lt_lock(&q->lock);
+    while ((node = lt_list_first(&q->moving))) {
+        struct lt_lease *lease = LT_CONTAINER(node, struct lt_lease, link);
+        lt_list_remove(node);
+        leat_queue *to = q->dead;
+        if (!to) {
+            dead_keep(q, lease);
+            continue;
+        }
+        int sent = 0;
+        if (!(lease->view & DEAD_SAFE)) {
+            uint64_t place = 0;
+            lt_unlock(&q->lock);
+            sent = dead_send(q, lease, to, &place);
+            lt_lock(&q->lock);
+            lease->view |= place;
+        }
+        dead_settle(q, lease, sent);
+    }
+    lt_queue_plan(q);
+    lt_unlock(&q->lock);
+    lt_queue_release(q);
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+// deliver: receive. The happy path: the window names the lowest offset to hand out, the cursor
+// finds its record, the word takes the delivery count, a lease and a view are made. A receive that
+// finds nothing joins the line; only the first in line looks, and whoever leaves wakes the next.
+#include "queue/room.h"
+
+enum { DELIVER_GENERATIONS = 4096, DELIVER_GENERATION_BLOCK = 1 << 24 };
+
+struct deliver_call {
+    struct lt_waiter waiter;
+    struct lt_node node; // in the queue's line
+};
+
+// ---- receipts
+
+// Draws a block of generations that no receipt ever had, of this run or an earlier one.
+static int deliver_draw(leat_queue *q) {
+    leat *mq = q->mq;
+    struct lt_queues *qs = mq->queues;
+    const struct lt_slot_key key = { LT_SLOT_RECEIPTS, 0, 0, 0 };
+    int rc = 0;
+    lt_lock(&qs->lock);
+    if (qs->next + DELIVER_GENERATIONS > qs->limit) {
+        const int64_t values[4] = { (int64_t)(qs->limit + DELIVER_GENERATION_BLOCK) };
+        rc = qs->slot ? 0 : lt_slot_take(&mq->log->slots, &key, &qs->slot);
+        if (rc == 0)
+            rc = lt_slot_store(&mq->log->slots, qs->slot, values);
+        if (rc == 0)
+            qs->limit += DELIVER_GENERATION_BLOCK;
+    }
+    if (rc == 0) {
+        q->generation = qs->next;
+        qs->next += DELIVER_GENERATIONS;
+        q->generation_end = qs->next;
+    }
+    lt_unlock(&qs->lock);
+    return rc;
+}
+
+static uint64_t deliver_generation(leat_queue *q) {
+    uint64_t g = q->generation++ & LT_LEASE_GENERATION_MAX;
+    return g ? g : 1;
+}
+
+// ---- handing out one message
+
+int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched) {
+    struct lt_slots *slots = &q->mq->log->slots;
+    int rc = 0;
+    if (!part->slot) {
+        struct lt_slot_key key = { LT_SLOT_QUEUE, q->id, q->topic->id, (uint32_t)part->p->number };
+        rc = lt_slot_take(slots, &key, &part->slot);
+    }
+    const int64_t values[4] = { part->window.head, touched };
+    return rc == 0 ? lt_slot_store(slots, part->slot, values) : rc;
+}
+
+// Gets everything that handing out `offset` can want for: nothing can fail for want of room later.
+static int deliver_reserve(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
+    if (lt_window_reserve(&part->window, offset + 1) != 0)
+        return lt_fail_nomem();
+    int rc = lt_leases_reserve(&q->leases);
+    if (rc == LEAT_EFULL)
+        return lt_fail(LEAT_EFULL, "queue %s: %u messages are in flight or delayed", q->name,
+                       LT_LEASE_SLOTS_MAX);
+    if (rc != 0 || lt_lapsed_reserve(&q->lapsed, q->leases.room) != 0)
+        return lt_fail_nomem();
+    if (q->generation == q->generation_end) {
+        rc = deliver_draw(q);
+        if (rc != 0)
+            return rc;
+    }
+    if (!part->slot || offset >= part->slot->values[1])
+        return lt_queue_note(q, part, offset + LT_TOUCH_AHEAD);
+    return 0;
+}
+
+static int deliver_view(leat_queue *q, const struct lt_queue_part *part, leat_message *m) {
+    struct lt_segment *s = part->cursor.seg;
+    lt_segment_keep(s);
+    int rc = lt_pin_add(q->mq, LT_PIN_VIEW, &s->pinned, &q->views_out, &m->view);
+    if (rc != 0)
+        lt_segment_drop(s);
+    return rc;
+}
+
+// Hands out the record that the cursor found. Nothing has changed if it fails.
+static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
+    int64_t offset = part->cursor.offset;
+    struct lt_sheet *sheet;
+    int rc = deliver_reserve(q, part, offset);
+    if (rc == 0)
+        rc = lt_ledger_open(&part->ledger, part->cursor.seg, offset, true, &sheet);
+    if (rc != 0)
+        return rc;
+    struct lt_word word = lt_ledger_load(&part->ledger, sheet, offset);
+    uint32_t deliveries =
+        word.deliveries < LT_WORD_DELIVERIES_MAX ? word.deliveries + 1 : LT_WORD_DELIVERIES_MAX;
+    lt_cursor_read(&part->cursor, m);
+    rc = deliver_view(q, part, m);
+    if (rc != 0)
+        return rc;
+    rc = lt_ledger_store_live(&part->ledger, sheet, offset, LT_WORD_LIVE, deliveries, 0);
+    if (rc != 0) {
+        (void)lt_pin_end(q->mq, m->view, LT_PIN_VIEW);
+        return rc;
+    }
+    uint32_t number = (uint32_t)part->p->number;
+    struct lt_lease *lapsed = lt_lapsed_find(&q->lapsed, number, offset);
+    if (lapsed)
+        lt_queue_drop_lease(q, lapsed); // its receipt is stale from here on
+    (void)lt_window_take(&part->window, offset + 1);
+    struct lt_lease *lease =
+        lt_leases_add(&q->leases, number, offset, LT_LEASE_LEASED,
+                      lt_add_ms(now, q->set.visibility_ms), deliveries, deliver_generation(q));
+    m->deliveries = (int32_t)deliveries;
+    m->receipt = lt_lease_receipt(lease);
+    lt_queue_trace(q, "receive", number, offset, 0);
+    return 1;
+}
+
+// Hands out the next message of one partition.
+// Returns  1, 0 (none), or an error.
+static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
+    int64_t end = atomic_load_explicit(&part->p->end, memory_order_acquire);
+    for (;;) {
+        int64_t offset = lt_window_peek_next(&part->window, end);
+        if (offset == LT_WINDOW_NO_ROOM) {
+            if (lt_window_reserve(&part->window, part->window.tail + 1) != 0)
+                return lt_fail_nomem();
+            continue;
+        }
+        if (offset < 0)
+            return 0;
+        lt_cursor_seek(&part->cursor, offset);
+        bool found = lt_cursor_find(&part->cursor, end);
+        if (found && part->cursor.offset == offset)
+            return deliver_record(q, part, now, m);
+        // The log has no such offset, the next one is further on: a gap.
+        if (lt_window_gap(&part->window, offset, found ? part->cursor.offset : end) != 0)
+            return lt_fail_nomem();
+    }
+}
+
+static int deliver_some(leat_queue *q, leat_message *m, size_t max) {
+    int64_t now = lt_now_ns(q->mq);
+    size_t n = 0;
+    int32_t idle = 0; // partitions in a row that had nothing
+    int rc = 0;
+    while (n < max && idle < q->topic->partitions && rc >= 0) {
+        if (lt_queue_leased(q) >= (uint64_t)q->set.in_flight_max) {
+            rc = lt_fail(LEAT_EFULL, "queue %s: in_flight_max is %lld", q->name,
+                         (long long)q->set.in_flight_max);
+            break;
+        }
+        rc = deliver_from(q, &q->part[q->turn], now, &m[n]);
+        q->turn = q->turn + 1 < q->topic->partitions ? q->turn + 1 : 0;
+        idle = rc == 1 ? 0 : idle + 1;
+        n += rc == 1;
+    }
+    lt_queue_plan(q);
+    return n > 0 ? (int)n : rc;
+}
+
+static int deliver_look(leat_queue *q, leat_message *m, size_t max) {
+    lt_due_fire(q->mq);
+    lt_lock(&q->lock);
+    int rc = deliver_some(q, m, max);
+    lt_unlock(&q->lock);
+    return rc;
+}
+
+// ---- the line of blocked receives
+
+void lt_queue_wake(leat_queue *q) {
+    lt_lock(&q->line_lock);
+    struct lt_node *first = lt_list_first(&q->line);
+    if (first)
+        lt_waiter_notify(q->mq, &LT_CONTAINER(first, struct deliver_call, node)->waiter);
+    lt_unlock(&q->line_lock);
+}
+
+static bool deliver_is_first(leat_queue *q, const struct deliver_call *call) {
+    lt_lock(&q->line_lock);
+    bool first = lt_list_first(&q->line) == &call->node;
+    lt_unlock(&q->line_lock);
+    return first;
+}
+
+// Asks every partition to ring at its next append. Returns true if one has news already.
+static bool deliver_arm(leat_queue *q) {
+    bool there = false;
+    lt_lock(&q->lock);
+    for (int32_t i = 0; i < q->topic->partitions; i++)
+        there |= lt_partition_arm(q->part[i].p, q->part[i].window.tail);
+    lt_unlock(&q->lock);
+    return there;
+}
+
+static int deliver_in_line(leat_queue *q, struct deliver_call *call, int64_t deadline,
+                           leat_message *m, size_t max) {
+    for (;;) {
+        lt_waiter_arm(q->mq, &call->waiter);
+        if (deliver_is_first(q, call)) {
+            bool news = deliver_arm(q);
+            int rc = deliver_look(q, m, max);
+            if (rc != 0)
+                return rc;
+            if (news)
+                continue; // somebody took it; arm again, at the new tail
+        }
+        int rc = lt_wait(q->mq, &call->waiter, deadline);
+        if (rc != 0)
+            return rc == LEAT_ETIMEDOUT ? 0 : rc;
+    }
+}
+
+static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+    struct deliver_call call;
+    int rc = lt_waiter_init(q->mq, &call.waiter);
+    if (rc != 0)
+        return rc;
+    lt_lock(&q->line_lock);
+    lt_list_push_back(&q->line, &call.node);
+    lt_unlock(&q->line_lock);
+    rc = deliver_in_line(q, &call, lt_add_ms(lt_now_ns(q->mq), timeout_ms), m, max);
+    lt_lock(&q->line_lock);
+    lt_list_remove(&call.node);
+    lt_unlock(&q->line_lock);
+    lt_queue_wake(q); // the news may have been for the next one
+    lt_waiter_fini(q->mq, &call.waiter);
+    return rc;
+}
+
+static bool deliver_nobody_waits(leat_queue *q) {
+    lt_lock(&q->line_lock);
+    bool nobody = lt_list_empty(&q->line);
+    lt_unlock(&q->line_lock);
+    return nobody;
+}
+
+int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL);
+    if (rc == 0)
+        rc = lt_check_timeout(timeout_ms);
+    if (rc == 0 && (!m || max == 0))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: receive into no message", q->name);
+    if (rc != 0)
+        return rc;
+    if (max > INT32_MAX)
+        max = INT32_MAX;
+    if (timeout_ms == 0 || deliver_nobody_waits(q)) {
+        rc = deliver_look(q, m, max);
+        if (rc != 0 || timeout_ms == 0)
+            return rc;
+    }
+    return deliver_wait(q, timeout_ms, m, max);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "queue/ledger.h"
+
+#include "base/hash.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id) {
+    *l = (struct lt_ledger){ .mq = p->mq, .p = p, .queue_id = queue_id };
+}
+
+void lt_ledger_fini(struct lt_ledger *l) {
+    for (size_t i = 0; i < l->count; i++)
+        lt_words_close(&l->sheet[i].words);
+    lt_free(&l->mq->mem, l->sheet);
+    l->sheet = NULL;
+    l->count = l->room = 0;
+}
+
+// The place of the last sheet whose base is at or below offset, + 1; 0: none.
+static size_t ledger_place(const struct lt_ledger *l, int64_t offset) {
+    size_t lo = 0, hi = l->count;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (l->sheet[mid].base <= offset)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static int ledger_add(struct lt_ledger *l, const struct lt_segment *s, bool create, size_t at) {
+    if (l->count == l->room) {
+        size_t room = l->room ? 2 * l->room : 2;
+        struct lt_sheet *grown = lt_resize(&l->mq->mem, l->sheet, room * sizeof *grown);
+        if (!grown)
+            return lt_fail_nomem();
+        l->sheet = grown;
+        l->room = room;
+    }
+    struct lt_sheet sheet = { .base = s->base, .created_ms = s->created_ms, .uid = s->uid };
+    char suffix[16], path[LT_PATH_MAX];
+    (void)snprintf(suffix, sizeof suffix, ".q%u", l->queue_id);
+    lt_segment_path(path, l->p, s->base, suffix);
+    int rc = lt_words_open(l->mq, l->mq->dir ? path : NULL, create, lt_segment_count_max(s),
+                           &sheet.words);
+    if (rc != 0)
+        return rc;
+    memmove(&l->sheet[at + 1], &l->sheet[at], (l->count - at) * sizeof *l->sheet);
+    l->sheet[at] = sheet;
+    l->count++;
+    return 0;
+}
+
+int lt_ledger_open(struct lt_ledger *l, const struct lt_segment *s, int64_t offset, bool create,
+                   struct lt_sheet **out) {
+    size_t at = ledger_place(l, s->base);
+    if (at == 0 || l->sheet[at - 1].base != s->base) {
+        int rc = ledger_add(l, s, create, at);
+        if (rc != 0)
+            return rc;
+        at++;
+    }
+    *out = &l->sheet[at - 1];
+    return lt_words_reserve(&(*out)->words, (uint64_t)(offset - s->base));
+}
+
+struct lt_sheet *lt_ledger_find(const struct lt_ledger *l, int64_t offset) {
+    size_t at = ledger_place(l, offset);
+    return at ? &l->sheet[at - 1] : NULL;
+}
+
+void lt_ledger_drop_below(struct lt_ledger *l, int64_t head) {
+    size_t gone = 0;
+    while (gone + 1 < l->count && l->sheet[gone + 1].base <= head)
+        lt_words_close(&l->sheet[gone++].words);
+    if (gone == 0)
+        return;
+    l->count -= gone;
+    memmove(l->sheet, l->sheet + gone, l->count * sizeof *l->sheet);
+}
+
+static uint64_t ledger_key(const struct lt_ledger *l, const struct lt_sheet *sheet,
+                           int64_t offset) {
+    return lt_mix3(sheet->uid, l->queue_id, (uint64_t)offset);
+}
+
+struct lt_word lt_ledger_load(const struct lt_ledger *l, const struct lt_sheet *sheet,
+                              int64_t offset) {
+    return lt_word_read(lt_words_load(&sheet->words, (uint64_t)(offset - sheet->base)),
+                        ledger_key(l, sheet, offset));
+}
+
+int lt_ledger_store_final(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state) {
+    return lt_words_store(&sheet->words, (uint64_t)(offset - sheet->base),
+                          lt_word_final(state, ledger_key(l, sheet, offset)));
+}
+
+int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state,
+                         uint32_t deliveries, int64_t not_before_ms) {
+    uint64_t not_before = 0;
+    if (not_before_ms != 0)
+        not_before =
+            lt_word_not_before(lt_add_ms(0, not_before_ms), lt_add_ms(0, sheet->created_ms));
+    return lt_words_store(
+        &sheet->words, (uint64_t)(offset - sheet->base),
+        lt_word_live(state, deliveries, not_before, ledger_key(l, sheet, offset)));
+}
+
+int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word) {
+    if (word->not_before == 0)
+        return 0;
+    return (lt_word_due_ns(word->not_before, lt_add_ms(0, sheet->created_ms)) + 999999) / 1000000;
+}
+
+int lt_ledger_sync(struct lt_ledger *l) {
+    int first = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        int rc = lt_words_sync(&l->sheet[i].words);
+        first = first ? first : rc;
+    }
+    return first;
+}

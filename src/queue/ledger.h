@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+// ledger: the state words of one queue over one partition, a sheet of them beside each segment.
+// Words are the queue's only durable state but for its head; what they mean is in word.h.
+//
+// Threads: none of this locks; the queue's lock guards it.
+#ifndef LT_QUEUE_LEDGER_H
+#define LT_QUEUE_LEDGER_H
+
+#include "log/log.h"
+#include "queue/word.h"
+
+struct lt_sheet {
+    int64_t base; // of its segment, as are the next two
+    int64_t created_ms;
+    uint64_t uid;
+    struct lt_words words;
+};
+
+struct lt_ledger {
+    leat *mq;
+    struct lt_partition *p;
+    uint32_t queue_id;
+    struct lt_sheet *sheet; // in order of base
+    size_t count, room;
+};
+
+void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id);
+void lt_ledger_fini(struct lt_ledger *l);
+
+// lt_ledger_open opens the sheet of a segment and makes sure that the word of `offset`, which is in
+// it, can be stored without failing for want of room. create: makes the sheet if there is none.
+// Returns  LEAT_ENOENT (no sheet, and not create), LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM.
+// Owns     *out is valid until the next lt_ledger_open or _drop_below.
+int lt_ledger_open(struct lt_ledger *l, const struct lt_segment *s, int64_t offset, bool create,
+                   struct lt_sheet **out);
+// lt_ledger_find returns the sheet of an offset that was handed out, which is open therefore.
+struct lt_sheet *lt_ledger_find(const struct lt_ledger *l, int64_t offset);
+// lt_ledger_drop_below closes the sheets that have only offsets below head.
+void lt_ledger_drop_below(struct lt_ledger *l, int64_t head);
+
+struct lt_word lt_ledger_load(const struct lt_ledger *l, const struct lt_sheet *sheet,
+                              int64_t offset);
+// lt_ledger_store_final and _store_live store the word of an offset.
+// Returns  LEAT_EIO, LEAT_ENOSPC: only where words are not mapped; nothing changed.
+int lt_ledger_store_final(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state);
+// not_before_ms: wall time, 0: at once.
+int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state,
+                         uint32_t deliveries, int64_t not_before_ms);
+// lt_sheet_due_ms is the wall time that a word's not_before means.
+int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word);
+
+// lt_ledger_sync makes the words durable.
+int lt_ledger_sync(struct lt_ledger *l);
+
+#endif

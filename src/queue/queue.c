@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: MIT */
+// queue: open and close, settings, counts.
+#include "queue/room.h"
+
+#include "base/bytes.h"
+
+#include <string.h>
+
+enum { QUEUE_NOTE_HEAD = 32, QUEUE_VISIBILITY_MS = 30000 };
+
+// ---- small things that the other files share
+
+uint64_t lt_queue_leased(const leat_queue *q) {
+    return q->leases.count[LT_LEASE_LEASED] - q->lapsed.count;
+}
+
+void lt_queue_plan(leat_queue *q) {
+    int64_t due;
+    (void)lt_leases_next_due(&q->leases, &due);
+    if (due == q->planned)
+        return;
+    // On the system clock a timer that fires early is harmless, and cheaper than moving it at every
+    // receive and ack. Other clocks are exact: they move time to what is planned.
+    if (q->mq->clock.mode == LEAT_CLOCK_SYSTEM && due > q->planned)
+        return;
+    q->planned = due;
+    lt_due_set(q->mq, &q->due, due);
+}
+
+void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease) {
+    if (lease->state == LT_LEASE_LEASED)
+        (void)lt_lapsed_remove(&q->lapsed, lease);
+    lt_leases_remove(&q->leases, lease);
+}
+
+void lt_queue_trace(leat_queue *q, const char *event, uint32_t partition, int64_t offset, int rc) {
+    leat_metadata md = { .topic = q->topic->name,
+                         .partition = (int32_t)partition,
+                         .offset = offset };
+    lt_trace(q->mq, event, q->name, &md, rc);
+}
+
+// ---- making and freeing
+
+static void queue_hear(struct lt_ear *ear) {
+    lt_queue_wake(LT_CONTAINER(ear, leat_queue, ear));
+}
+
+static int queue_close_child(struct lt_child *child) {
+    leat_queue *q = LT_CONTAINER(child, leat_queue, child);
+    int rc = 0;
+    for (int opens = q->opens; opens > 0 && rc == 0; opens--)
+        rc = leat_queue_close(q);
+    return rc;
+}
+
+static void queue_free(leat_queue *q) {
+    leat *mq = q->mq;
+    for (int32_t i = 0; q->part && i < q->topic->partitions; i++) {
+        lt_cursor_fini(&q->part[i].cursor);
+        lt_ledger_fini(&q->part[i].ledger);
+        lt_window_fini(&q->part[i].window);
+    }
+    lt_lapsed_fini(&q->lapsed);
+    lt_leases_fini(&q->leases);
+    lt_mutex_fini(&q->line_lock);
+    lt_mutex_fini(&q->lock);
+    lt_free(&mq->mem, q->part);
+    lt_free(&mq->mem, q->name);
+    lt_free(&mq->mem, q);
+}
+
+static void queue_end(leat_queue *q) {
+    lt_due_end(q->mq, &q->due);
+    if (!lt_forked(q->mq)) // its lock may be held by a thread that this process does not have
+        lt_bell_remove(&q->topic->bell, &q->ear);
+    lt_list_remove(&q->node);
+    queue_free(q);
+}
+
+static int queue_init_locks(leat_queue *q) {
+    int rc = lt_mutex_init(&q->lock, LT_RANK_QUEUE);
+    if (rc != 0)
+        return rc;
+    rc = lt_mutex_init(&q->line_lock, LT_RANK_LINE);
+    if (rc != 0)
+        goto no_line;
+    rc = lt_due_init(q->mq, &q->due, lt_queue_fall_due);
+    if (rc == 0)
+        return 0;
+    lt_mutex_fini(&q->line_lock);
+no_line:
+    lt_mutex_fini(&q->lock);
+    return rc;
+}
+
+// Makes a queue over a topic, without any state. It is not in the store's list yet.
+static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
+    leat *mq = t->mq;
+    leat_queue *q = lt_zalloc(&mq->mem, sizeof *q);
+    char *copy = lt_strdup_n(&mq->mem, name, strlen(name));
+    struct lt_queue_part *part = lt_zalloc(&mq->mem, (size_t)t->partitions * sizeof *part);
+    if (q)
+        q->mq = mq;
+    if (!q || !copy || !part || queue_init_locks(q) != 0) {
+        lt_free(&mq->mem, part);
+        lt_free(&mq->mem, copy);
+        lt_free(&mq->mem, q);
+        (void)lt_fail_nomem();
+        return NULL;
+    }
+    q->topic = t;
+    q->name = copy;
+    q->id = id;
+    q->part = part;
+    q->planned = LT_NEVER;
+    q->ear.hear = queue_hear;
+    lt_list_init(&q->moving);
+    lt_list_init(&q->line);
+    lt_leases_init(&q->leases, &mq->mem, 0);
+    lt_lapsed_init(&q->lapsed, &mq->mem);
+    for (int32_t i = 0; i < t->partitions; i++) {
+        part[i].p = &t->part[i];
+        lt_window_init(&part[i].window, &mq->mem, 0);
+        lt_ledger_init(&part[i].ledger, &t->part[i], id);
+        lt_cursor_init(&part[i].cursor, &t->part[i], 0);
+    }
+    q->child = (struct lt_child){ .kind = "queue", .name = q->name, .close = queue_close_child };
+    lt_list_push_back(&mq->queues->all, &q->node);
+    lt_bell_add(&t->bell, &q->ear);
+    return q;
+}
+
+static leat_queue *queue_find(leat *mq, const char *name) {
+    struct lt_list *all = &mq->queues->all;
+    for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
+        leat_queue *q = LT_CONTAINER(n, leat_queue, node);
+        if (strcmp(q->name, name) == 0)
+            return q;
+    }
+    return NULL;
+}
+
+// ---- the note of a queue
+
+static int queue_write_note(const leat_queue *q, const struct lt_queue_settings *set) {
+    uint8_t body[QUEUE_NOTE_HEAD + 4 + 2 * 256];
+    size_t name = strlen(q->name), dead = strlen(set->dead_letter);
+    memset(body, 0, QUEUE_NOTE_HEAD);
+    lt_put_u32(body, q->topic->id);
+    lt_put_u32(body + 4, (uint32_t)set->acks);
+    lt_put_u32(body + 8, (uint32_t)set->deliveries_max);
+    lt_put_u64(body + 16, (uint64_t)set->visibility_ms);
+    lt_put_u64(body + 24, (uint64_t)set->in_flight_max);
+    uint8_t *at = body + QUEUE_NOTE_HEAD;
+    lt_put_u16(at, (uint16_t)name);
+    memcpy(at + 2, q->name, name);
+    at += 2 + name;
+    lt_put_u16(at, (uint16_t)dead);
+    memcpy(at + 2, set->dead_letter, dead);
+    at += 2 + dead;
+    return lt_manifest_note(&q->mq->log->manifest, LT_NOTE_QUEUE, q->id, body, (size_t)(at - body));
+}
+
+// Takes one name out of a note. Returns false if it does not fit.
+static bool queue_read_name(const uint8_t **at, const uint8_t *end, char out[250]) {
+    if (end - *at < 2)
+        return false;
+    uint16_t n = lt_get_u16(*at);
+    if (n >= 250 || end - *at - 2 < n)
+        return false;
+    memcpy(out, *at + 2, n);
+    out[n] = '\0';
+    *at += 2 + n;
+    return true;
+}
+
+static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **out) {
+    char name[250];
+    struct lt_queue_settings set;
+    const uint8_t *at = note->body + QUEUE_NOTE_HEAD, *end = note->body + note->size;
+    if (note->size < QUEUE_NOTE_HEAD || !queue_read_name(&at, end, name) ||
+        !queue_read_name(&at, end, set.dead_letter) || lt_check_name("queue", name) != 0)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of queue id %u is unsound", mq->dir,
+                       note->id);
+    set.acks = (int32_t)lt_get_u32(note->body + 4);
+    set.deliveries_max = (int32_t)lt_get_u32(note->body + 8);
+    set.visibility_ms = (int64_t)lt_get_u64(note->body + 16);
+    set.in_flight_max = (int64_t)lt_get_u64(note->body + 24);
+    leat_topic *t = lt_topic_by_id(mq, lt_get_u32(note->body));
+    if (!t || queue_find(mq, name))
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: queue %s has no topic, or is there twice",
+                       mq->dir, name);
+    leat_queue *q = queue_new(t, name, note->id);
+    if (!q)
+        return LEAT_ENOMEM;
+    q->set = set;
+    q->owns_topic = t->owned && strcmp(t->name, name) == 0;
+    t->queues++;
+    *out = q;
+    return 0;
+}
+
+// ---- options
+
+static int queue_check_options(const char *name, const leat_queue_options *o) {
+    int rc = lt_check_reserved("queue options", o->reserved, 8);
+    if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
+    if (rc == 0 && o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG &&
+        o->acks != LEAT_ACKS_DISK)
+        rc = lt_fail(LEAT_EINVAL, "queue %s: acks is %d", name, o->acks);
+    if (rc == 0 && (o->deliveries_max < LEAT_UNLIMITED || o->deliveries_max > 4095))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: deliveries_max is %d; 1 to 4095", name,
+                     o->deliveries_max);
+    if (rc == 0 && (o->partitions < 0 || o->partitions > LT_PARTITIONS_MAX))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: partitions is %d; 1 to %d", name, o->partitions,
+                     LT_PARTITIONS_MAX);
+    if (rc == 0 && (o->visibility_timeout_ms < 0 || o->visibility_timeout_ms > LT_DELAY_MAX_MS))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: visibility_timeout_ms is %lld; up to 366 days", name,
+                     (long long)o->visibility_timeout_ms);
+    if (rc == 0 && (o->in_flight_max < 0 || o->in_flight_max > LT_LEASE_SLOTS_MAX))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: in_flight_max is %lld; 1 to %u", name,
+                     (long long)o->in_flight_max, LT_LEASE_SLOTS_MAX);
+    if (rc == 0 && o->topic)
+        rc = lt_check_name("topic", o->topic);
+    if (rc == 0 && o->dead_letter)
+        rc = lt_check_name("queue", o->dead_letter);
+    return rc;
+}
+
+// Puts the non-zero options over *set.
+static void queue_apply(const leat_queue_options *o, struct lt_queue_settings *set) {
+    if (o->acks)
+        set->acks = o->acks;
+    if (o->deliveries_max)
+        set->deliveries_max = o->deliveries_max == LEAT_UNLIMITED ? 0 : o->deliveries_max;
+    if (o->visibility_timeout_ms)
+        set->visibility_ms = o->visibility_timeout_ms;
+    if (o->in_flight_max)
+        set->in_flight_max = o->in_flight_max;
+    if (o->dead_letter)
+        memcpy(set->dead_letter, o->dead_letter, strlen(o->dead_letter) + 1);
+}
+
+static int queue_differs(const leat_queue *q, const char *field) {
+    return lt_fail(LEAT_EEXIST, "queue %s exists with another %s", q->name, field);
+}
+
+// Compares what was asked with what is. *change: settings are to be altered.
+static int queue_compare(const leat_queue *q, const leat_queue_options *o, bool *change) {
+    struct lt_queue_settings want = q->set;
+    queue_apply(o, &want);
+    if (o->topic && strcmp(o->topic, q->topic->name) != 0)
+        return queue_differs(q, "topic");
+    if (o->partitions && o->partitions != q->topic->partitions)
+        return queue_differs(q, "partitions");
+    const char *field = want.acks != q->set.acks                       ? "acks"
+                        : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
+                        : want.visibility_ms != q->set.visibility_ms   ? "visibility_timeout_ms"
+                        : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"
+                        : strcmp(want.dead_letter, q->set.dead_letter) != 0 ? "dead_letter"
+                                                                            : NULL;
+    *change = field != NULL;
+    return field && !(o->flags & LEAT_ALTER) ? queue_differs(q, field) : 0;
+}
+
+// ---- creating and altering. Locks: admin held
+
+static int queue_make(leat *mq, const char *name, const leat_queue_options *o, leat_queue **out);
+
+static int queue_cycle(const char *name, const leat_queue *dead) {
+    for (const leat_queue *q = dead; q; q = q->dead)
+        if (strcmp(q->name, name) == 0)
+            return lt_fail(LEAT_EINVAL, "queue %s would be its own dead-letter queue", name);
+    return 0;
+}
+
+// Finds or makes the dead-letter queue that the settings name.
+static int queue_find_dead(leat *mq, const char *name, const struct lt_queue_settings *set,
+                           leat_queue **dead) {
+    static const leat_queue_options defaults;
+    *dead = NULL;
+    if (!set->dead_letter[0])
+        return 0;
+    if (strcmp(set->dead_letter, name) == 0)
+        return lt_fail(LEAT_EINVAL, "queue %s would be its own dead-letter queue", name);
+    *dead = queue_find(mq, set->dead_letter);
+    // Made with the defaults it has no dead-letter queue itself: this goes one level deep.
+    return *dead ? queue_cycle(name, *dead) : queue_make(mq, set->dead_letter, &defaults, dead);
+}
+
+static int queue_topic_for(leat *mq, const char *name, const leat_queue_options *o, leat_topic **t,
+                           bool *made) {
+    leat_topic *same = lt_topic_find(mq, name);
+    if (o->topic) {
+        *t = lt_topic_find(mq, o->topic);
+        if (!*t)
+            return lt_fail(LEAT_ENOENT, "queue %s: topic %s does not exist", name, o->topic);
+        if (same)
+            return lt_fail(LEAT_EEXIST, "queue %s: there is a topic of that name", name);
+        if (o->partitions && o->partitions != (*t)->partitions)
+            return lt_fail(LEAT_EINVAL, "queue %s: topic %s has %d partitions", name, o->topic,
+                           (*t)->partitions);
+    } else if (same && !same->owned) {
+        return lt_fail(LEAT_EEXIST, "queue %s: there is a plain topic of that name", name);
+    } else if (same) {
+        *t = same; // left by a process that died between topic and queue
+    } else {
+        leat_topic_options to = { .partitions = o->partitions }, full;
+        int rc = lt_topic_check_options(&to, &full);
+        *made = rc == 0;
+        return rc != 0 ? rc : lt_topic_create(mq, name, &full, true, t);
+    }
+    return 0;
+}
+
+static int queue_reserve_name(leat_queue *q) {
+    struct lt_log *log = q->mq->log;
+    if (q->owns_topic)
+        return 0;
+    lt_lock(&log->table);
+    int rc = lt_map_put(&log->queue_names, q->name, strlen(q->name), q);
+    lt_unlock(&log->table);
+    return rc == 0 ? 0 : lt_fail_nomem();
+}
+
+static int queue_make_over(leat_topic *t, const char *name, const leat_queue_options *o,
+                           const struct lt_queue_settings *set, leat_queue **out) {
+    leat *mq = t->mq;
+    if (t->queues >= LT_QUEUES_PER_TOPIC)
+        return lt_fail(LEAT_EFULL, "topic %s has %d queues", t->name, LT_QUEUES_PER_TOPIC);
+    uint32_t id;
+    int rc = lt_manifest_new_id(&mq->log->manifest, &id);
+    leat_queue *q = rc == 0 ? queue_new(t, name, id) : NULL;
+    if (!q)
+        return rc != 0 ? rc : LEAT_ENOMEM;
+    q->set = *set;
+    q->owns_topic = !o->topic;
+    for (int32_t i = 0; i < t->partitions; i++) { // a queue sees what was sent before, too
+        int64_t begin = atomic_load(&t->part[i].begin);
+        lt_window_init(&q->part[i].window, &mq->mem, begin);
+    }
+    rc = queue_reserve_name(q);
+    if (rc == 0)
+        rc = queue_write_note(q, set);
+    if (rc != 0) {
+        lt_lock(&mq->log->table);
+        if (lt_map_get(&mq->log->queue_names, name, strlen(name)) == q)
+            (void)lt_map_remove(&mq->log->queue_names, name, strlen(name));
+        lt_unlock(&mq->log->table);
+        queue_end(q);
+        return rc;
+    }
+    t->queues++;
+    *out = q;
+    return 0;
+}
+
+static int queue_make(leat *mq, const char *name, const leat_queue_options *o, leat_queue **out) {
+    struct lt_queue_settings set = { .visibility_ms = QUEUE_VISIBILITY_MS,
+                                     .in_flight_max = LT_IN_FLIGHT };
+    queue_apply(o, &set);
+    leat_topic *t;
+    leat_queue *dead, *q = NULL;
+    bool made = false;
+    int rc = queue_topic_for(mq, name, o, &t, &made);
+    if (rc != 0)
+        return rc;
+    rc = queue_find_dead(mq, name, &set, &dead);
+    if (rc == 0)
+        rc = queue_make_over(t, name, o, &set, &q);
+    if (rc != 0) {
+        if (made)
+            (void)lt_topic_destroy(t); // if not, the next open of the queue takes it over
+        return rc;
+    }
+    q->dead = dead;
+    lt_queue_trace(q, "queue", 0, -1, 0);
+    *out = q;
+    return 0;
+}
+
+static int queue_alter(leat_queue *q, const leat_queue_options *o) {
+    struct lt_queue_settings set = q->set;
+    leat_queue *dead;
+    queue_apply(o, &set);
+    int rc = queue_find_dead(q->mq, q->name, &set, &dead);
+    if (rc == 0)
+        rc = queue_write_note(q, &set);
+    if (rc != 0)
+        return rc;
+    lt_lock(&q->lock);
+    q->set = set;
+    q->dead = dead;
+    lt_unlock(&q->lock);
+    return 0;
+}
+
+static int queue_open_locked(leat *mq, const char *name, const leat_queue_options *o,
+                             leat_queue **out) {
+    leat_queue *q = queue_find(mq, name);
+    bool change = false;
+    int rc = 0;
+    if (q)
+        rc = queue_compare(q, o, &change);
+    else if (o->flags & LEAT_MUST_EXIST)
+        rc = lt_fail(LEAT_ENOENT, "queue %s does not exist", name);
+    else
+        rc = queue_make(mq, name, o, &q);
+    if (rc == 0 && change)
+        rc = queue_alter(q, o);
+    if (rc != 0)
+        return rc;
+    if (q->opens++ == 0)
+        lt_child_add(mq, &q->child);
+    *out = q;
+    return 0;
+}
+
+// ---- public
+
+int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o, leat_queue **out) {
+    static const leat_queue_options defaults;
+    o = o ? o : &defaults;
+    if (!out)
+        return lt_fail(LEAT_EINVAL, "queue open: out is NULL");
+    *out = NULL;
+    int rc = lt_enter(mq, LT_CALL);
+    if (rc == 0)
+        rc = lt_check_name("queue", name);
+    if (rc == 0)
+        rc = queue_check_options(name, o);
+    if (rc != 0)
+        return rc;
+    lt_lock(&mq->log->admin);
+    rc = queue_open_locked(mq, name, o, out);
+    lt_unlock(&mq->log->admin);
+    return rc;
+}
+
+static int queue_close_locked(leat_queue *q) {
+    if (q->opens > 1) {
+        q->opens--;
+        return 0;
+    }
+    uint32_t views = lt_pin_owned(q->mq, &q->views_out);
+    if (views > 0)
+        return lt_fail(LEAT_EBUSY, "queue %s: %u messages are neither settled nor released",
+                       q->name, views);
+    lt_lock(&q->line_lock);
+    bool waited_for = !lt_list_empty(&q->line);
+    lt_unlock(&q->line_lock);
+    if (waited_for)
+        return lt_fail(LEAT_EBUSY, "queue %s: another thread waits in receive", q->name);
+    q->opens = 0;
+    lt_child_remove(q->mq, &q->child);
+    return 0;
+}
+
+int leat_queue_close(leat_queue *q) {
+    if (!q)
+        return lt_fail(LEAT_EINVAL, "the handle is NULL");
+    if (lt_forked(q->mq))
+        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
+    if (lt_in_callback())
+        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    lt_lock(&q->mq->log->admin);
+    int rc = queue_close_locked(q);
+    lt_unlock(&q->mq->log->admin);
+    return rc;
+}
+
+leat_topic *leat_queue_topic(leat_queue *q) {
+    return q ? q->topic : NULL;
+}
+
+int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && !r)
+        rc = lt_fail(LEAT_EINVAL, "queue %s: the record is NULL", q->name);
+    if (rc != 0)
+        return rc;
+    lt_lock(&q->lock);
+    int32_t acks = q->set.acks ? q->set.acks : q->mq->acks;
+    lt_unlock(&q->lock);
+    struct lt_send s = { .topic = q->topic, .record = r, .acks = acks, .sticky = &q->sticky };
+    rc = lt_send_record(&s, md);
+    if (rc == 0) {
+        lt_lock(&q->lock);
+        q->sent++;
+        lt_unlock(&q->lock);
+    }
+    return rc;
+}
+
+int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && (!s || size_of_s != sizeof *s))
+        rc = lt_fail(LEAT_EINVAL, "queue stats: out is NULL or has %zu bytes", size_of_s);
+    if (rc != 0)
+        return rc;
+    lt_due_fire(q->mq);
+    lt_lock(&q->lock);
+    *s = (leat_queue_stats){ .delayed = q->leases.count[LT_LEASE_DELAYED],
+                             .leased = lt_queue_leased(q),
+                             .moving = q->leases.count[LT_LEASE_MOVING],
+                             .kept = q->kept,
+                             .done = q->done,
+                             .dead = q->died,
+                             .sent = q->sent };
+    for (int32_t i = 0; i < q->topic->partitions; i++) {
+        int64_t end = atomic_load(&q->part[i].p->end);
+        s->available += q->part[i].window.available;
+        if (end > q->part[i].window.tail)
+            s->available += (uint64_t)(end - q->part[i].window.tail);
+    }
+    lt_unlock(&q->lock);
+    return 0;
+}
+
+// ---- the room
+
+int lt_queues_leased(leat *mq) {
+    int rc = 0;
+    struct lt_list *all = &mq->queues->all;
+    lt_lock(&mq->log->admin);
+    for (struct lt_node *n = lt_list_first(all); n && rc == 0; n = lt_list_next(all, n)) {
+        leat_queue *q = LT_CONTAINER(n, leat_queue, node);
+        lt_lock(&q->lock);
+        uint64_t leased = lt_queue_leased(q);
+        lt_unlock(&q->lock);
+        if (leased > 0)
+            rc = lt_fail(LEAT_EBUSY, "queue %s: %llu message%s leased", q->name,
+                         (unsigned long long)leased, leased == 1 ? " is" : "s are");
+    }
+    lt_unlock(&mq->log->admin);
+    return rc;
+}
+
+static int queues_restore(leat *mq) {
+    struct lt_map_cursor at = { 0 };
+    const struct lt_note *note;
+    int rc = 0;
+    while (rc == 0 && (note = lt_manifest_next(&mq->log->manifest, &at))) {
+        leat_queue *q = NULL;
+        if (note->kind != LT_NOTE_QUEUE)
+            continue;
+        rc = queue_read_note(mq, note, &q);
+        if (rc == 0)
+            rc = queue_reserve_name(q);
+    }
+    struct lt_list *all = &mq->queues->all;
+    for (struct lt_node *n = lt_list_first(all); n && rc == 0; n = lt_list_next(all, n)) {
+        leat_queue *q = LT_CONTAINER(n, leat_queue, node);
+        q->dead = q->set.dead_letter[0] ? queue_find(mq, q->set.dead_letter) : NULL;
+        rc = lt_queue_restore_state(q);
+    }
+    return rc;
+}
+
+static void queues_free(leat *mq) {
+    struct lt_queues *qs = mq->queues;
+    struct lt_node *n;
+    while ((n = lt_list_first(&qs->all)))
+        queue_end(LT_CONTAINER(n, leat_queue, node));
+    lt_mutex_fini(&qs->lock);
+    lt_free(&mq->mem, qs);
+    mq->queues = NULL;
+}
+
+int lt_queues_open(leat *mq) {
+    struct lt_queues *qs = lt_zalloc(&mq->mem, sizeof *qs);
+    if (!qs)
+        return lt_fail_nomem();
+    int rc = lt_mutex_init(&qs->lock, LT_RANK_RECEIPTS);
+    if (rc != 0) {
+        lt_free(&mq->mem, qs);
+        return rc;
+    }
+    lt_list_init(&qs->all);
+    const struct lt_slot_key key = { LT_SLOT_RECEIPTS, 0, 0, 0 };
+    qs->slot = lt_slot_find(&mq->log->slots, &key);
+    // 1 is what restored leases have; no receipt does.
+    qs->next = qs->limit = qs->slot && qs->slot->values[0] > 2 ? (uint64_t)qs->slot->values[0] : 2;
+    mq->queues = qs;
+    rc = queues_restore(mq);
+    if (rc != 0)
+        queues_free(mq); // what is half restored must not be stored
+    return rc;
+}
+
+static int queue_make_durable(leat_queue *q) {
+    int first = 0;
+    for (int32_t i = 0; i < q->topic->partitions; i++) {
+        struct lt_queue_part *part = &q->part[i];
+        int rc = part->slot ? lt_queue_note(q, part, part->window.tail) : 0;
+        first = first ? first : rc;
+        rc = lt_ledger_sync(&part->ledger);
+        first = first ? first : rc;
+    }
+    return first;
+}
+
+int lt_queues_close(leat *mq) {
+    struct lt_list *all = &mq->queues->all;
+    int first = 0;
+    bool stored = mq->dir && !lt_forked(mq);
+    for (struct lt_node *n = lt_list_first(all); n && stored; n = lt_list_next(all, n)) {
+        int rc = queue_make_durable(LT_CONTAINER(n, leat_queue, node));
+        first = first ? first : rc;
+    }
+    queues_free(mq);
+    return first;
+}

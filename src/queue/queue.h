@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+// queue: the door of this folder. A queue is a small ledger about a topic: it never moves a record.
+#ifndef LT_QUEUE_QUEUE_H
+#define LT_QUEUE_QUEUE_H
+
+#include "base/core.h"
+
+// lt_queues_open opens the queue room: queues by the manifest's notes, what was in flight is
+// available again.
+// Returns  LEAT_ECORRUPT, LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM.
+int lt_queues_open(leat *mq);
+// lt_queues_close stores the heads and frees the room.
+// Returns  the first error of making the words durable.
+int lt_queues_close(leat *mq);
+// lt_queues_leased is LEAT_EBUSY naming a queue that has messages leased, or 0.
+int lt_queues_leased(leat *mq);
+
+#endif

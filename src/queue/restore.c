@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+// restore: what a queue is after an open, from its words. Leases are volatile: whatever was in
+// flight is available again, with its delivery count; what had its last try is moved (again).
+#include "queue/room.h"
+
+static int restore_lease(leat_queue *q, struct lt_queue_part *part, int64_t offset, int state,
+                         int64_t due_ns, uint32_t deliveries) {
+    if (lt_leases_reserve(&q->leases) != 0 || lt_lapsed_reserve(&q->lapsed, q->leases.room) != 0)
+        return lt_fail_nomem();
+    (void)lt_leases_add(&q->leases, (uint32_t)part->p->number, offset, state, due_ns, deliveries,
+                        1); // a generation of long ago: no receipt is out for it
+    return 0;
+}
+
+static int restore_live(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                        const struct lt_sheet *sheet, const struct lt_word *word) {
+    int64_t now = lt_now_ns(q->mq);
+    bool last = q->set.deliveries_max > 0 && word->deliveries >= (uint32_t)q->set.deliveries_max;
+    if (last || word->state == LT_WORD_MOVING)
+        return restore_lease(q, part, offset, LT_LEASE_MOVING, now, word->deliveries);
+    int64_t wait_ms = lt_sheet_due_ms(sheet, word);
+    wait_ms = wait_ms == 0 ? 0 : wait_ms - lt_wall_ms(q->mq);
+    if (wait_ms <= 0) {
+        (void)lt_window_give_back(&part->window, offset);
+        return 0;
+    }
+    if (wait_ms > LT_DELAY_MAX_MS)
+        wait_ms = LT_DELAY_MAX_MS; // the wall clock was set back: no delay is longer
+    return restore_lease(q, part, offset, LT_LEASE_DELAYED, lt_add_ms(now, wait_ms),
+                         word->deliveries);
+}
+
+static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                          const struct lt_sheet *sheet) {
+    struct lt_word word = { 0 };
+    if (sheet)
+        word = lt_ledger_load(&part->ledger, sheet, offset);
+    switch (word.state) {
+    case LT_WORD_DONE:
+    case LT_WORD_DEAD:
+    case LT_WORD_EXPIRED:
+        (void)lt_window_finish(&part->window, offset);
+        return 0;
+    case LT_WORD_KEPT:
+        q->kept++;
+        return 0; // held
+    case LT_WORD_LIVE:
+    case LT_WORD_MOVING:
+        return restore_live(q, part, offset, sheet, &word);
+    default:
+        (void)lt_window_give_back(&part->window, offset);
+        return 0;
+    }
+}
+
+// Reads the words of the offsets from..to-1 that are in one segment. *next: where it ends.
+static int restore_segment(leat_queue *q, struct lt_queue_part *part, int64_t from, int64_t to,
+                           int64_t *next) {
+    int64_t first = from;
+    struct lt_segment *s = lt_partition_pin(part->p, from, &first);
+    if (!s || first >= to) {
+        lt_segment_drop(s);
+        *next = to;
+        return lt_window_gap(&part->window, from, to) == 0 ? 0 : lt_fail_nomem();
+    }
+    int rc = first > from && lt_window_gap(&part->window, from, first) != 0 ? lt_fail_nomem() : 0;
+    struct lt_sheet *sheet = NULL;
+    if (rc == 0) {
+        rc = lt_ledger_open(&part->ledger, s, first, false, &sheet);
+        if (rc == LEAT_ENOENT) {
+            rc = 0; // nothing was handed out of this segment
+            sheet = NULL;
+        }
+    }
+    int64_t end = atomic_load(&s->limit) < to ? atomic_load(&s->limit) : to;
+    for (int64_t offset = first; rc == 0 && offset < end; offset++)
+        rc = restore_offset(q, part, offset, sheet);
+    lt_segment_drop(s);
+    *next = end;
+    return rc;
+}
+
+static int restore_part(leat_queue *q, struct lt_queue_part *part) {
+    struct lt_slot_key key = { LT_SLOT_QUEUE, q->id, q->topic->id, (uint32_t)part->p->number };
+    part->slot = lt_slot_find(&q->mq->log->slots, &key);
+    int64_t begin = atomic_load(&part->p->begin), end = atomic_load(&part->p->end);
+    int64_t head = part->slot ? part->slot->values[0] : 0;
+    int64_t touched = part->slot ? part->slot->values[1] : 0;
+    head = head < begin ? begin : head > end ? end : head;
+    touched = touched < head ? head : touched > end ? end : touched;
+    lt_window_init(&part->window, &q->mq->mem, head);
+    if (lt_window_reserve(&part->window, touched) != 0)
+        return lt_fail_nomem();
+    (void)lt_window_touch_to(&part->window, touched);
+    int rc = 0;
+    for (int64_t at = head; rc == 0 && at < touched;)
+        rc = restore_segment(q, part, at, touched, &at);
+    return rc;
+}
+
+int lt_queue_restore_state(leat_queue *q) {
+    int rc = 0;
+    for (int32_t i = 0; rc == 0 && i < q->topic->partitions; i++)
+        rc = restore_part(q, &q->part[i]);
+    lt_lock(&q->lock);
+    lt_queue_plan(q);
+    lt_unlock(&q->lock);
+    return rc;
+}

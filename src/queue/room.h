@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+// room: what the files of this folder share. Other folders see queue.h only.
+//
+// The state of a message for a queue is its word (ledger), and beside it what is volatile: whether
+// it is available (window), leased, delayed or on the move (leases). Every change holds the queue's
+// lock; the word is stored first, so that a crash finds the change done or not begun.
+//
+// Invariants
+//  1. An offset in [head, tail) is available, or final, or kept, or has exactly one lease that is
+//     not lapsed. A lapsed lease's offset is available.
+//  2. The delivery count is stored before the message is handed out.
+//  3. DEAD is stored only after the copy in the dead-letter queue is durable.
+//  4. touched (slot) is at or behind every offset whose word is not 0.
+#ifndef LT_QUEUE_ROOM_H
+#define LT_QUEUE_ROOM_H
+
+#include "queue/lapsed.h"
+#include "queue/leases.h"
+#include "queue/ledger.h"
+#include "queue/queue.h"
+#include "queue/window.h"
+
+enum {
+    LT_QUEUES_MAX = 65535,
+    LT_QUEUES_PER_TOPIC = 64,
+    LT_IN_FLIGHT = 1000000,
+    LT_TOUCH_AHEAD = 1024 // offsets that a slot store covers
+};
+#define LT_DELAY_MAX_MS (INT64_C(366) * 24 * 3600 * 1000)
+
+struct lt_queues {
+    struct lt_list all;   // every queue; guarded by the log's admin lock
+    struct lt_mutex lock; // guards all below
+    struct lt_slot *slot; // says limit; a new run of the store begins there
+    uint64_t next, limit; // receipt generations: next to give out, first that may not be yet
+};
+
+struct lt_queue_part {
+    struct lt_partition *p;
+    struct lt_window window;
+    struct lt_ledger ledger;
+    struct lt_cursor cursor;
+    struct lt_slot *slot; // head, touched; NULL until the first delivery
+};
+
+struct lt_queue_settings {
+    int32_t acks, deliveries_max; // 0: the store's, unlimited
+    int64_t visibility_ms, in_flight_max;
+    char dead_letter[250]; // "": none
+};
+
+struct leat_queue {
+    leat *mq;
+    struct lt_node node; // in lt_queues.all
+    struct lt_child child;
+    char *name;
+    uint32_t id;
+    leat_topic *topic;
+    bool owns_topic;
+    int opens; // handles out; guarded by the log's admin lock, as are settings and dead
+    struct lt_queue_settings set; // changed under both locks, read under either
+    leat_queue *dead;
+    struct lt_sticky sticky;
+    struct lt_mutex lock; // guards all down to `planned`
+    struct lt_queue_part *part;
+    int32_t turn; // partition that is looked at first
+    struct lt_leases leases;
+    struct lt_lapsed lapsed;
+    struct lt_list moving;               // leases to be moved now, by link
+    uint64_t generation, generation_end; // a block of them, drawn from the store's
+    uint64_t kept, done, died, sent;
+    bool release_due; // a segment of its own topic may be done
+    int64_t planned;  // due time that `due` is set to
+    struct lt_due due;
+    struct lt_ear ear;
+    struct lt_mutex line_lock; // guards line
+    struct lt_list line;       // blocked receives in order of arrival
+    uint32_t views_out;        // counted by the pins
+};
+
+// ---- queue.c
+uint64_t lt_queue_leased(const leat_queue *q); // in flight, lapsed ones not counted. Locks: queue
+// lt_queue_plan sets the timer to what falls due first. Locks: queue.
+void lt_queue_plan(leat_queue *q);
+// lt_queue_drop_lease frees a lease, lapsed or not. Locks: queue.
+void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease);
+void lt_queue_trace(leat_queue *q, const char *event, uint32_t partition, int64_t offset, int rc);
+
+// ---- restore.c
+int lt_queue_restore_state(leat_queue *q);
+
+// ---- deliver.c
+// lt_queue_wake tells the first blocked receive to look. Locks: any below LINE.
+void lt_queue_wake(leat_queue *q);
+// lt_queue_note stores head and touched of a part. Locks: queue. Returns  LEAT_EIO and the like.
+int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched);
+
+// ---- settle.c
+void lt_queue_fall_due(leat *mq, struct lt_due *due);
+// lt_queue_finished makes an offset final, its word says so already. Locks: queue.
+void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset);
+// lt_queue_release gives back the segments of its own topic that are done. Locks: none.
+void lt_queue_release(leat_queue *q);
+
+// ---- dead.c
+// lt_queue_kill begins the end of a message that was delivered often enough: to the dead-letter
+// queue, or kept in place. The offset is held by the window. Locks: queue.
+void lt_queue_kill(leat_queue *q, struct lt_lease *lease);
+// lt_queue_move does the moves that were begun. Locks: none.
+void lt_queue_move(leat_queue *q);
+
+#endif

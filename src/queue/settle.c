@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+// settle: ack, nack, extend, and what happens when time is over. None of it allocates. The word is
+// stored first; if that fails the lease stands as it was.
+#include "queue/room.h"
+
+// ---- shared steps. Locks: the queue's
+
+static struct lt_queue_part *settle_part(leat_queue *q, const struct lt_lease *lease) {
+    return &q->part[lease->partition];
+}
+
+static int settle_find(leat_queue *q, const leat_message *m, struct lt_lease **lease) {
+    *lease = lt_leases_find(&q->leases, m->receipt);
+    if (*lease)
+        return 0;
+    return lt_fail(LEAT_ESTALE, "queue %s: the receipt of offset %lld is not valid any more",
+                   q->name, (long long)m->offset);
+}
+
+void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
+    int64_t before = part->window.head;
+    (void)lt_window_finish(&part->window, offset);
+    if (part->window.head == before)
+        return;
+    size_t sheets = part->ledger.count;
+    lt_ledger_drop_below(&part->ledger, part->window.head);
+    if (part->ledger.count != sheets && q->owns_topic)
+        q->release_due = true;
+}
+
+void lt_queue_release(leat_queue *q) {
+    lt_lock(&q->lock);
+    bool due = q->release_due;
+    q->release_due = false;
+    for (int32_t i = 0; due && i < q->topic->partitions; i++) {
+        int64_t head = q->part[i].window.head;
+        lt_unlock(&q->lock);
+        // The head is in the words: done is done after a crash too. A failure leaves the segment
+        // for the next one that is done.
+        (void)lt_partition_release(q->part[i].p, head);
+        lt_lock(&q->lock);
+    }
+    lt_unlock(&q->lock);
+}
+
+// Makes a leased or lapsed message available at once.
+static void settle_give_back(leat_queue *q, struct lt_lease *lease) {
+    (void)lt_window_give_back(&settle_part(q, lease)->window, lease->offset);
+    lt_queue_drop_lease(q, lease);
+}
+
+static bool settle_was_last_try(const leat_queue *q, const struct lt_lease *lease) {
+    return q->set.deliveries_max > 0 && lease->deliveries >= q->set.deliveries_max;
+}
+
+// A lapsed lease that is renewed takes its message back from those available.
+static void settle_reclaim(leat_queue *q, struct lt_lease *lease) {
+    if (lt_lapsed_remove(&q->lapsed, lease))
+        (void)lt_window_hold(&settle_part(q, lease)->window, lease->offset);
+}
+
+// ---- the three
+
+static int settle_ack(leat_queue *q, const leat_message *m) {
+    struct lt_lease *lease;
+    int rc = settle_find(q, m, &lease);
+    if (rc != 0)
+        return rc;
+    struct lt_queue_part *part = settle_part(q, lease);
+    int64_t offset = lease->offset;
+    struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
+    rc = lt_ledger_store_final(&part->ledger, sheet, offset, LT_WORD_DONE);
+    if (rc != 0)
+        return rc;
+    lt_queue_trace(q, "ack", lease->partition, offset, 0);
+    lt_queue_drop_lease(q, lease);
+    lt_queue_finished(q, part, offset);
+    q->done++;
+    return 0;
+}
+
+static int settle_nack(leat_queue *q, const leat_message *m, int64_t delay_ms) {
+    struct lt_lease *lease;
+    int rc = settle_find(q, m, &lease);
+    if (rc != 0)
+        return rc;
+    lt_queue_trace(q, "nack", lease->partition, lease->offset, 0);
+    if (settle_was_last_try(q, lease)) {
+        settle_reclaim(q, lease);
+        lt_queue_kill(q, lease);
+        return 0;
+    }
+    if (delay_ms == 0) {
+        settle_give_back(q, lease);
+        return 0;
+    }
+    struct lt_queue_part *part = settle_part(q, lease);
+    struct lt_sheet *sheet = lt_ledger_find(&part->ledger, lease->offset);
+    rc = lt_ledger_store_live(&part->ledger, sheet, lease->offset, LT_WORD_LIVE, lease->deliveries,
+                              lt_wall_ms(q->mq) + delay_ms);
+    if (rc != 0)
+        return rc;
+    settle_reclaim(q, lease);
+    lt_leases_set(&q->leases, lease, LT_LEASE_DELAYED, lt_add_ms(lt_now_ns(q->mq), delay_ms));
+    return 0;
+}
+
+static int settle_extend(leat_queue *q, const leat_message *m, int64_t ms) {
+    struct lt_lease *lease;
+    int rc = settle_find(q, m, &lease);
+    if (rc != 0)
+        return rc;
+    if (ms == 0 && settle_was_last_try(q, lease)) {
+        settle_reclaim(q, lease);
+        lt_queue_kill(q, lease);
+    } else if (ms == 0) {
+        settle_give_back(q, lease);
+    } else {
+        settle_reclaim(q, lease);
+        lt_leases_set(&q->leases, lease, LT_LEASE_LEASED, lt_add_ms(lt_now_ns(q->mq), ms));
+    }
+    return 0;
+}
+
+// ---- time is over
+
+static void settle_one_due(leat_queue *q, struct lt_lease *lease) {
+    struct lt_queue_part *part = settle_part(q, lease);
+    if (lease->state == LT_LEASE_MOVING) {
+        lt_list_push_back(&q->moving, &lease->link);
+        return;
+    }
+    lt_queue_trace(q, lease->state == LT_LEASE_LEASED ? "expire" : "due", lease->partition,
+                   lease->offset, 0);
+    if (lease->state == LT_LEASE_DELAYED) {
+        settle_give_back(q, lease);
+    } else if (settle_was_last_try(q, lease)) {
+        lt_queue_kill(q, lease);
+    } else {
+        (void)lt_window_give_back(&part->window, lease->offset);
+        lt_lapsed_add(&q->lapsed, lease);
+    }
+}
+
+void lt_queue_fall_due(leat *mq, struct lt_due *due) {
+    leat_queue *q = LT_CONTAINER(due, leat_queue, due);
+    lt_lock(&q->lock);
+    q->planned = LT_NEVER;
+    int64_t now = lt_now_ns(mq);
+    struct lt_lease *lease;
+    while ((lease = lt_leases_pop_due(&q->leases, now)))
+        settle_one_due(q, lease);
+    lt_queue_plan(q);
+    lt_unlock(&q->lock);
+    lt_queue_wake(q);
+    lt_queue_move(q);
+}
+
+// ---- public
+
+static int settle_enter(leat_queue *q, const leat_message *m, const char *what) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && !m)
+        rc = lt_fail(LEAT_EINVAL, "%s: the message is NULL", what);
+    if (rc == 0)
+        lt_due_fire(q->mq);
+    return rc;
+}
+
+static int settle_check_ms(const char *what, int64_t ms) {
+    if (ms >= 0 && ms <= LT_DELAY_MAX_MS)
+        return 0;
+    return lt_fail(LEAT_EINVAL, "%s: %lld ms; 0 to 366 days", what, (long long)ms);
+}
+
+// Settling ends the view of m whatever else happens; that it was ended before is no error.
+static void settle_end_view(leat_queue *q, const leat_message *m) {
+    if (q && m && m->view != 0 && !lt_forked(q->mq))
+        (void)lt_pin_end(q->mq, m->view, LT_PIN_VIEW | LT_PIN_HELD);
+}
+
+int leat_queue_ack(leat_queue *q, leat_message *m) {
+    settle_end_view(q, m);
+    int rc = settle_enter(q, m, "ack");
+    if (rc == 0) {
+        lt_lock(&q->lock);
+        rc = settle_ack(q, m);
+        bool release = q->release_due;
+        lt_queue_plan(q);
+        lt_unlock(&q->lock);
+        if (release)
+            lt_queue_release(q);
+    }
+    return rc;
+}
+
+int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t flags) {
+    settle_end_view(q, m);
+    int rc = settle_enter(q, m, "nack");
+    if (rc == 0)
+        rc = settle_check_ms("nack", delay_ms);
+    if (rc == 0 && flags != 0)
+        rc = lt_fail(LEAT_EINVAL, "nack: unknown flags %#x", flags);
+    if (rc != 0)
+        return rc;
+    lt_lock(&q->lock);
+    rc = settle_nack(q, m, delay_ms);
+    lt_queue_plan(q);
+    lt_unlock(&q->lock);
+    lt_queue_wake(q);
+    lt_queue_move(q);
+    return rc;
+}
+
+int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms) {
+    int rc = settle_enter(q, m, "extend");
+    if (rc == 0)
+        rc = settle_check_ms("extend", ms);
+    if (rc != 0)
+        return rc;
+    lt_lock(&q->lock);
+    rc = settle_extend(q, m, ms);
+    lt_queue_plan(q);
+    lt_unlock(&q->lock);
+    lt_queue_wake(q);
+    lt_queue_move(q);
+    return rc;
+}
