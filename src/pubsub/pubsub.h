@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+// pubsub: the door of this folder. A channel stores nothing: it is a list of who listens now, and a
+// call to each of them. leat_publish, leat_channel_subscribe and leat_subscription_close live here.
+#ifndef LT_PUBSUB_PUBSUB_H
+#define LT_PUBSUB_PUBSUB_H
+
+#include "base/core.h"
+
+// lt_channels_open makes mq->channels. It draws once from the store's chance.
+// Returns  LEAT_ENOMEM: nothing to close.
+int lt_channels_open(leat *mq);
+
+// lt_channels_close frees all of it, and in a forked child also the subscriptions that are open. No
+// other call of the store is running or will come, no callback either. NULL channels are fine.
+void lt_channels_close(leat *mq);
+
+#endif
