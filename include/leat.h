@@ -18,9 +18,9 @@
 //             by a NUL that is not counted, so puts(m.value.data) works.
 //  callbacks  get their handle and ctx; no lock is held. Inside one, calls marked [cb] may be
 //             made; all others are LEAT_EDEADLK and do nothing.
-//  lifetime   a close ends its handle unless it returns LEAT_EBUSY or LEAT_EDEADLK; using the
-//             handle later is undefined. A leat_topic belongs to the store and is never closed.
-//             Names given out live until the store closes.
+//  lifetime   a close ends its handle unless it returns LEAT_EBUSY, LEAT_EDEADLK or LEAT_EINVAL;
+//             using the handle later is undefined. A leat_topic belongs to the store and is never
+//             closed. Names of topics, groups and queues given out live until the store closes.
 //  threads    [any] any thread; [one] one thread at a time, a second gets LEAT_EBUSY. leat starts
 //             no thread. In a forked child every call is LEAT_EFORK; close only frees memory.
 //  names      of topics, queues, groups and channels: 1 to 249 of A-Z a-z 0-9 . _ -
@@ -311,8 +311,8 @@ typedef struct {
 // Threads  [any], the handle too
 LEAT_API int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out);
 
-// leat_producer_close closes a producer.
-// Returns  0; LEAT_EBUSY while another thread is sending with it.
+// leat_producer_close closes a producer, which no other thread uses any more.
+// Returns  0
 LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 
 // leat_send appends r to topic t and returns when it is as safe as the acks level says. It never
@@ -519,7 +519,7 @@ LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_
 // Blocks   while fn runs on another thread; drain_ms must be 0 in this version.
 LEAT_API int leat_subscription_close(leat_subscription *s, int64_t drain_ms);
 
-#if !defined(__cplusplus) && UINTPTR_MAX == UINT64_MAX
+#if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L && UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(leat_message) == 136 && sizeof(leat_record) == 136 &&
                    sizeof(leat_metadata) == 48,
                "sizes are the ABI");

@@ -23,7 +23,7 @@ static _Thread_local int sync_held_count;
 
 void lt_rank_push(const struct lt_mutex *mu) {
     for (int i = 0; i < sync_held_count; i++)
-        assert(sync_held[i]->rank < mu->rank && "lock order: a thread only climbs");
+        assert(sync_held[i]->rank < mu->rank); // lock order: a thread only climbs
     assert(sync_held_count < 16);
     sync_held[sync_held_count++] = mu;
 }
@@ -37,7 +37,7 @@ void lt_rank_pop(const struct lt_mutex *mu) {
         sync_held_count--;
         return;
     }
-    assert(!"unlock of a mutex that is not held");
+    assert(false); // unlock of a mutex that is not held
 }
 
 bool lt_mutex_held(const struct lt_mutex *mu) {

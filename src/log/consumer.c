@@ -267,6 +267,15 @@ static int consumer_read(leat_consumer *c, struct consumer_part *part, size_t *n
     return 0;
 }
 
+// LEAT_EGONE if a topic that c is subscribed to was deleted, also if c has no partition of it. Only
+// c's own calls write the member's topics, so this one may read them without the lock.
+static int consumer_topics_alive(const leat_consumer *c) {
+    int rc = 0;
+    for (size_t i = 0; i < c->member.topic_count && rc == 0; i++)
+        rc = lt_topic_alive(c->member.topics[i]);
+    return rc;
+}
+
 static int consumer_gather(leat_consumer *c, size_t *n) {
     *n = 0;
     for (size_t k = 0; k < c->part_count && *n < c->records_max; k++) {
@@ -276,13 +285,13 @@ static int consumer_gather(leat_consumer *c, size_t *n) {
             return rc;
     }
     c->turn = c->part_count ? (c->turn + 1) % c->part_count : 0;
-    return 0;
+    return *n > 0 ? 0 : consumer_topics_alive(c);
 }
 
 // Registers for news everywhere. Returns true if there is something to look at already.
 static bool consumer_arm(leat_consumer *c) {
     lt_waiter_arm(c->mq, &c->waiter);
-    if (c->group && atomic_load(&c->member.stale))
+    if ((c->group && atomic_load(&c->member.stale)) || consumer_topics_alive(c) != 0)
         return true;
     for (size_t i = 0; i < c->part_count; i++)
         if (lt_partition_arm(c->part[i].cursor.p, c->part[i].cursor.offset))

@@ -78,6 +78,8 @@ static void partition_drop_empty(struct lt_partition *p) {
         lt_partition_unlink(p, s->base); // if that fails the next create says why
     p->count--;
     lt_segment_drop(s);
+    if (p->count > 0) // the active one again, should no other be made
+        atomic_store_explicit(&p->segs[p->count - 1]->limit, LT_NEVER, memory_order_release);
 }
 
 // Closes the active segment to appends and begins the next, with room for a record of n bytes.

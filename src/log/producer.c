@@ -12,13 +12,14 @@ struct leat_producer {
     char *name;
     int32_t acks;
     struct lt_sticky sticky;
-    _Atomic int busy; // calls in progress; relaxed: close refuses, it does not wait
 };
 
 // ---- where a record goes
 
 static uint32_t producer_sticky(leat *mq, struct lt_sticky *sticky, uint32_t partitions,
                                 uint32_t bytes) {
+    if (!sticky)
+        return (uint32_t)(lt_chance_next(mq) % partitions);
     uint64_t word = atomic_load_explicit(&sticky->word, memory_order_relaxed);
     uint32_t choice = (uint32_t)(word >> 32), sent = (uint32_t)word;
     if (sent == 0 || sent >= PRODUCER_STICKY_BYTES) {
@@ -89,10 +90,6 @@ static int producer_check(const leat_producer_options *o) {
     return rc;
 }
 
-static bool producer_child_busy(const struct lt_child *child) {
-    return atomic_load(&LT_CONTAINER(child, leat_producer, child)->busy) > 0;
-}
-
 int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out) {
     static const leat_producer_options defaults;
     o = o ? o : &defaults;
@@ -114,10 +111,8 @@ int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer *
         producer_free(p);
         return lt_fail_nomem();
     }
-    p->child = (struct lt_child){ .kind = "producer",
-                                  .name = p->name,
-                                  .close = producer_close_child,
-                                  .busy = producer_child_busy };
+    p->child =
+        (struct lt_child){ .kind = "producer", .name = p->name, .close = producer_close_child };
     lt_child_add(mq, &p->child);
     *out = p;
     return 0;
@@ -133,9 +128,6 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
         return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
     if (lt_in_callback())
         return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
-    if (atomic_load(&p->busy) > 0)
-        return lt_fail(LEAT_EBUSY, "another thread is sending with producer %s",
-                       p->name ? p->name : "(unnamed)");
     lt_child_remove(p->mq, &p->child);
     producer_free(p);
     return 0;
@@ -150,8 +142,5 @@ int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metada
     if (t->mq != p->mq)
         return lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name);
     struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
-    atomic_fetch_add_explicit(&p->busy, 1, memory_order_relaxed);
-    rc = lt_send_record(&s, md);
-    atomic_fetch_sub_explicit(&p->busy, 1, memory_order_relaxed);
-    return rc;
+    return lt_send_record(&s, md);
 }

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -132,6 +133,10 @@ int lt_segment_create(leat *mq, const char *path, uint64_t size, const struct lt
     int rc = 0;
     if (path) {
         int fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDWR | O_CREAT | O_EXCL, 0600);
+        // Recovery sets aside what stands in the way, so this one was left by a create or a drop
+        // that could not remove it: no record was ever in it.
+        if (fd == -EEXIST && mq->os->unlink(mq->os, mq->dir_fd, path, false) == 0)
+            fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDWR | O_CREAT | O_EXCL, 0600);
         if (fd < 0) {
             rc = lt_fail_os(fd, "creating %s/%s", mq->dir, path);
             path = NULL; // not ours to remove

@@ -84,20 +84,6 @@ static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
     (void)lt_map_remove(&log->topic_ids, &t->id, sizeof t->id);
 }
 
-static int topic_enter(struct lt_log *log, leat_topic *t) {
-    lt_lock(&log->table);
-    int rc = lt_map_put(&log->topics, t->name, strlen(t->name), t);
-    if (rc == 0) {
-        rc = lt_map_put(&log->topic_ids, &t->id, sizeof t->id, t);
-        if (rc == 0)
-            lt_list_push_back(&log->all, &t->node);
-        else
-            (void)lt_map_remove(&log->topics, t->name, strlen(t->name));
-    }
-    lt_unlock(&log->table);
-    return rc == LEAT_ENOMEM ? lt_fail_nomem() : rc;
-}
-
 static int topic_note(leat_topic *t) {
     uint8_t body[TOPIC_NOTE_HEAD + 256];
     size_t n = strlen(t->name);
@@ -106,6 +92,24 @@ static int topic_note(leat_topic *t) {
     lt_put_u64(body + 8, (uint64_t)t->segment_bytes);
     memcpy(body + TOPIC_NOTE_HEAD, t->name, n);
     return lt_manifest_note(&t->mq->log->manifest, LT_NOTE_TOPIC, t->id, body, TOPIC_NOTE_HEAD + n);
+}
+
+// fresh: it is noted in the manifest before anybody can find it.
+static int topic_enter(struct lt_log *log, leat_topic *t, bool fresh) {
+    lt_lock(&log->table);
+    int rc = lt_map_put(&log->topics, t->name, strlen(t->name), t);
+    if (rc != 0)
+        goto out;
+    rc = lt_map_put(&log->topic_ids, &t->id, sizeof t->id, t);
+    if (rc == 0 && fresh)
+        rc = topic_note(t);
+    if (rc == 0)
+        lt_list_push_back(&log->all, &t->node);
+    else
+        topic_leave_locked(log, t);
+out:
+    lt_unlock(&log->table);
+    return rc == LEAT_ENOMEM ? lt_fail_nomem() : rc;
 }
 
 int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, bool owned,
@@ -123,17 +127,8 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     t->owned = owned;
     int rc = lt_manifest_new_id(&log->manifest, &t->id);
     if (rc == 0)
-        rc = topic_enter(log, t);
+        rc = topic_enter(log, t, true);
     if (rc != 0) {
-        topic_free(t);
-        return rc;
-    }
-    rc = topic_note(t);
-    if (rc != 0) {
-        lt_lock(&log->table);
-        topic_leave_locked(log, t);
-        lt_list_remove(&t->node);
-        lt_unlock(&log->table);
         topic_free(t);
         return rc;
     }
@@ -163,7 +158,7 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
     t->id = note->id;
     t->segment_bytes = full.segment_bytes;
     t->owned = (lt_get_u32(note->body) & TOPIC_OWNED) != 0;
-    int rc = topic_enter(mq->log, t);
+    int rc = topic_enter(mq->log, t, false);
     if (rc == LEAT_EEXIST)
         rc = lt_fail(LEAT_ECORRUPT, "%s/manifest: two topics are called %s", mq->dir, name);
     if (rc != 0) {

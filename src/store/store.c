@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/store.h"
+
+#include "leat_test.h"
+#include "log/log.h"
+#include "pubsub/pubsub.h"
+#include "queue/queue.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// ---- open
+
+static int store_check_options(const leat_options *o) {
+    int rc = lt_check_reserved("store options", o->reserved, 8);
+    if (rc != 0)
+        return rc;
+    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_MUST_EXIST))
+        return lt_fail(LEAT_EINVAL, "store options: unknown flags %#x", o->flags);
+    if (o->threads != 0 && o->threads != LEAT_NO_THREADS)
+        return lt_fail(LEAT_EINVAL, "store options: threads is %d", o->threads);
+    if (o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG && o->acks != LEAT_ACKS_DISK)
+        return lt_fail(LEAT_EINVAL, "store options: acks is %d", o->acks);
+    if (o->clock < 0 || o->clock > LEAT_CLOCK_JUMP)
+        return lt_fail(LEAT_EINVAL, "store options: clock is %d", o->clock);
+    if (o->clock == LEAT_CLOCK_JUMP && o->threads != LEAT_NO_THREADS)
+        return lt_fail(LEAT_EINVAL, "store options: a jumping clock needs LEAT_NO_THREADS");
+    if (o->start_ms < 0)
+        return lt_fail(LEAT_EINVAL, "store options: start_ms is %lld", (long long)o->start_ms);
+    if (o->memory_max_bytes < 0 && o->memory_max_bytes != LEAT_UNLIMITED)
+        return lt_fail(LEAT_EINVAL, "store options: memory_max_bytes is %lld",
+                       (long long)o->memory_max_bytes);
+    if (o->write < 0 || o->write > LEAT_WRITE_PWRITE || o->pad_ != 0)
+        return lt_fail(LEAT_EINVAL, "store options: write is %d", o->write);
+    return 0;
+}
+
+static int store_choose_write(leat *mq, int32_t asked) {
+    int in_place = mq->os->writes_in_place(mq->os, mq->dir_fd);
+    if (in_place < 0)
+        return lt_fail_os(in_place, "asking for the file system of %s", mq->dir);
+    mq->mapped_write = asked ? asked == LEAT_WRITE_MAPPED : in_place == 1;
+    return 0;
+}
+
+static int store_open_rooms(leat *mq, bool create) {
+    int rc = lt_log_open(mq, create);
+    if (rc != 0)
+        return rc;
+    rc = lt_queues_open(mq);
+    if (rc == 0) {
+        rc = lt_channels_open(mq);
+        if (rc == 0)
+            return 0;
+        (void)lt_queues_close(mq);
+    }
+    (void)lt_log_close(mq);
+    return rc;
+}
+
+int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat **out) {
+    static const leat_options defaults;
+    o = o ? o : &defaults;
+    if (!out)
+        return lt_fail(LEAT_EINVAL, "open: out is NULL");
+    *out = NULL;
+    int rc = store_check_options(o);
+    if (rc != 0)
+        return rc;
+    struct lt_mem mem = { o->alloc, o->alloc_ctx };
+    leat *mq = lt_zalloc(&mem, sizeof *mq);
+    if (!mq)
+        return lt_fail_nomem();
+    mq->mem = mem;
+    mq->dir_fd = mq->lock_fd = -1;
+    rc = lt_core_init(mq, o, os);
+    if (rc != 0)
+        goto no_core;
+    bool create = true;
+    rc = dir ? lt_dir_open(mq, dir, &create) : 0;
+    if (rc == 0 && dir)
+        rc = store_choose_write(mq, o->write);
+    if (rc == 0)
+        rc = store_open_rooms(mq, create);
+    if (rc == 0) {
+        *out = mq;
+        lt_trace(mq, "open", NULL, NULL, 0);
+        return 0;
+    }
+    lt_dir_close(mq);
+    lt_core_fini(mq);
+no_core:
+    lt_free(&mem, mq);
+    return rc;
+}
+
+int leat_open(const char *dir, const leat_options *o, leat **out) {
+    if (out)
+        *out = NULL;
+    if (!dir || !*dir)
+        return lt_fail(LEAT_EINVAL, "open: the directory is NULL or empty");
+    if (lt_in_callback())
+        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    return lt_store_open(dir, o, lt_os_system(), out);
+}
+
+int leat_open_memory(const leat_options *o, leat **out) {
+    if (out)
+        *out = NULL;
+    if (lt_in_callback())
+        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    return lt_store_open(NULL, o, lt_os_system(), out);
+}
+
+int leat_test_open(leat **out) {
+    leat_options o = {
+        .flags = LEAT_STRICT, .threads = LEAT_NO_THREADS, .clock = LEAT_CLOCK_JUMP, .seed = 1
+    };
+    return leat_open_memory(&o, out);
+}
+
+// ---- close
+
+int leat_shutdown(leat *mq) {
+    if (!mq)
+        return lt_fail(LEAT_EINVAL, "the handle is NULL");
+    if (lt_forked(mq))
+        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
+    atomic_store(&mq->shut, true);
+    lt_wake_all(mq);
+    return 0;
+}
+
+static int store_enter_close(leat *mq, int64_t timeout_ms) {
+    if (!mq)
+        return lt_fail(LEAT_EINVAL, "the handle is NULL");
+    if (lt_in_callback())
+        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    return lt_check_timeout(timeout_ms);
+}
+
+// Names what is still open: LEAT_EBUSY, or 0.
+static int store_children(leat *mq) {
+    char text[256] = "";
+    size_t used = 0, count = 0;
+    lt_lock(&mq->children_lock);
+    for (struct lt_node *n = lt_list_first(&mq->children); n; n = lt_list_next(&mq->children, n)) {
+        const struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
+        if (count++ >= 4)
+            continue;
+        int k = snprintf(text + used, sizeof text - used, "%s%s %s", used ? ", " : "", c->kind,
+                         c->name ? c->name : "(unnamed)");
+        used += k > 0 && (size_t)k < sizeof text - used ? (size_t)k : 0;
+    }
+    lt_unlock(&mq->children_lock);
+    if (count == 0)
+        return 0;
+    return lt_fail(LEAT_EBUSY, "%zu still open: %s%s", count, text, count > 4 ? ", ..." : "");
+}
+
+static int store_views(leat *mq) {
+    uint32_t out = lt_pin_count(mq, LT_PIN_VIEW | LT_PIN_HELD);
+    if (out == 0)
+        return 0;
+    return lt_fail(LEAT_EBUSY, "%u message%s held and not released", out,
+                   out == 1 ? " is" : "s are");
+}
+
+static int store_free(leat *mq) {
+    struct lt_mem mem = mq->mem;
+    lt_trace(mq, "close", NULL, NULL, 0);
+    int rc = lt_queues_close(mq);
+    lt_channels_close(mq);
+    int log_rc = lt_log_close(mq);
+    lt_dir_close(mq);
+    lt_core_fini(mq);
+    lt_free(&mem, mq);
+    return rc != 0 ? rc : log_rc;
+}
+
+int leat_close(leat *mq, int64_t timeout_ms) {
+    int rc = store_enter_close(mq, timeout_ms);
+    if (rc == 0 && !lt_forked(mq)) {
+        rc = store_children(mq);
+        if (rc == 0)
+            rc = store_views(mq);
+        if (rc == 0 && (mq->flags & LEAT_STRICT))
+            rc = lt_queues_leased(mq);
+    }
+    return rc != 0 ? rc : store_free(mq);
+}
+
+// LEAT_EBUSY if a child is in use on another thread: then none of them is closed.
+static int store_busy_child(leat *mq) {
+    const struct lt_child *busy = NULL;
+    lt_lock(&mq->children_lock);
+    for (struct lt_node *n = lt_list_first(&mq->children); n && !busy;
+         n = lt_list_next(&mq->children, n)) {
+        const struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
+        busy = c->busy && c->busy(c) ? c : NULL;
+    }
+    int rc = !busy ? 0
+                   : lt_fail(LEAT_EBUSY, "another thread is in a call of %s %s", busy->kind,
+                             busy->name ? busy->name : "(unnamed)");
+    lt_unlock(&mq->children_lock);
+    return rc;
+}
+
+static int store_close_children(leat *mq) {
+    int busy = store_busy_child(mq);
+    if (busy != 0)
+        return busy;
+    lt_pin_end_all(mq); // or a queue with views out would not close
+    for (;;) {
+        lt_lock(&mq->children_lock);
+        struct lt_node *n = lt_list_first(&mq->children);
+        lt_unlock(&mq->children_lock);
+        if (!n)
+            return 0;
+        struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
+        int rc = c->close(c);
+        if (rc == LEAT_EBUSY)
+            return rc;
+    }
+}
+
+int leat_close_all(leat *mq, int64_t timeout_ms) {
+    int rc = store_enter_close(mq, timeout_ms);
+    if (rc != 0)
+        return rc;
+    if (lt_forked(mq))
+        return store_free(mq);
+    if (mq->flags & LEAT_STRICT) {
+        rc = store_views(mq);
+        if (rc == 0)
+            rc = lt_queues_leased(mq);
+        if (rc != 0)
+            return rc;
+    }
+    rc = store_close_children(mq);
+    return rc != 0 ? rc : leat_close(mq, timeout_ms);
+}
