@@ -22,11 +22,13 @@
 //             using the handle later is undefined. A leat_topic belongs to the store and is never
 //             closed. Names of topics, groups and queues given out live until the store closes.
 //  threads    [any] any thread; [one] one thread at a time, a second gets LEAT_EBUSY. leat starts
-//             no thread. In a forked child every call is LEAT_EFORK; close only frees memory.
+//             no thread. In a forked child every call is LEAT_EFORK, and closing the store only
+//             frees its memory.
 //  names      of topics, queues, groups and channels: 1 to 249 of A-Z a-z 0-9 . _ -
 //  common     Every call may return LEAT_EINVAL (a NULL or wrong argument), LEAT_ECLOSED (after
 //  errors     leat_shutdown), LEAT_EFORK, LEAT_EDEADLK (in a callback) and LEAT_ENOMEM (nothing
-//             changed); the lists below leave these out.
+//             changed); one that makes files also LEAT_EACCESS and LEAT_EPOISONED (the manifest).
+//             The lists below leave these out.
 //  caveats    One process owns a directory at a time. A store on a network file system promises
 //             what that file system promises. Held views pin the memory of their segment.
 #ifndef LEAT_H
@@ -151,8 +153,8 @@ typedef struct {
 } leat_metadata;
 
 // leat_message is a record as delivered. How long its bytes live: from a consumer until the next
-// leat_poll of that consumer; from a queue until its view is ended by ack, nack or
-// leat_message_release; in a channel callback until the callback returns.
+// call of leat_poll, _assign or _subscribe for it; from a queue until its view is ended by ack,
+// nack or leat_message_release; in a channel callback until the callback returns.
 typedef struct {
     leat_bytes key, value;
     const char *topic;   // or the channel
@@ -200,7 +202,7 @@ enum {
     LEAT_CLOCK_JUMP = 3    // a call that would wait moves time instead; needs LEAT_NO_THREADS
 };
 enum {
-    LEAT_STRICT = 1u,     // close is LEAT_EBUSY while a message is leased or held, and names it
+    LEAT_STRICT = 1u,     // close_all is LEAT_EBUSY while a message is leased or held, names it
     LEAT_MUST_EXIST = 4u, // open does not create
     LEAT_ALTER = 16u      // queues: non-zero settings replace stored ones
 };
@@ -255,7 +257,7 @@ LEAT_API int leat_open_memory(const leat_options *o, leat **out);
 LEAT_API int leat_shutdown(leat *mq);
 
 // leat_close closes the store when nothing else of it is open, and makes its data durable.
-// Returns  LEAT_EBUSY naming what is still open, or (LEAT_STRICT) leased or held: nothing is
+// Returns  LEAT_EBUSY naming what is still open or held, or (LEAT_STRICT) leased: nothing is
 //          closed; LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED: closed, but not all made durable.
 // Blocks   for the sync of a disk store; timeout_ms bounds nothing else in this version.
 LEAT_API int leat_close(leat *mq, int64_t timeout_ms);

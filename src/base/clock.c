@@ -41,6 +41,8 @@ no_idle:
 
 void lt_clock_fini(struct lt_clock *c) {
     lt_heap_fini(&c->due);
+    if (lt_forked(LT_CONTAINER(c, leat, clock)))
+        return; // ending a condition waits for those who wait in it: the parent's threads
     lt_cond_fini(&c->changed);
     lt_mutex_fini(&c->lock);
     lt_cond_fini(&c->due_idle);
@@ -56,7 +58,11 @@ int64_t lt_wall_ms(const leat *mq) {
     const struct lt_clock *c = &mq->clock;
     if (c->mode == LEAT_CLOCK_SYSTEM)
         return c->os->wall_ms(c->os);
-    return atomic_load(&c->wall_offset) + atomic_load(&c->mono_ns) / 1000000;
+    int64_t wall; // stops at its highest value
+    if (__builtin_add_overflow(atomic_load(&c->wall_offset), atomic_load(&c->mono_ns) / 1000000,
+                               &wall))
+        return INT64_MAX;
+    return wall;
 }
 
 int64_t lt_add_ms(int64_t at_ns, int64_t ms) {
@@ -273,7 +279,9 @@ static int clock_wait_manual(leat *mq, struct lt_waiter *w, int64_t deadline_ns)
     lt_due_set(mq, &w->timeout, deadline_ns);
     lt_lock(&c->lock);
     clock_block(c, w);
-    while (!w->ready && !atomic_load(&mq->shut))
+    // Our timeout is planned, then we look at the clock; advance moves the clock, then looks for
+    // what is planned: one of the two sees the other.
+    while (!w->ready && !atomic_load(&mq->shut) && lt_now_ns(mq) < deadline_ns)
         lt_cond_wait(&w->cond, &c->lock);
     clock_unblock(c, w);
     lt_unlock(&c->lock);
@@ -362,19 +370,15 @@ int leat_clock_advance(leat *mq, int64_t ms) {
     lt_unlock(&c->lock);
     if (busy)
         return lt_fail(LEAT_EBUSY, "another call advances this clock");
-    for (;;) {
+    while (rc == 0) {
         int64_t next = atomic_load(&c->next_due);
-        if (next > target)
-            break;
-        clock_move(c, next);
+        bool last = next > target;
+        clock_move(c, last ? target : next);
         lt_due_fire(mq);
         rc = clock_settle(c);
-        if (rc != 0)
-            goto out;
+        if (last && atomic_load(&c->next_due) > target) // else it was planned while we moved
+            break;
     }
-    clock_move(c, target);
-    rc = clock_settle(c);
-out:
     lt_lock(&c->lock);
     c->advancing = false;
     lt_unlock(&c->lock);
@@ -406,6 +410,8 @@ int leat_clock_now(leat *mq, int64_t *mono_ms, int64_t *wall_ms) {
 
 int leat_clock_wait_blocked(leat *mq, int callers, int64_t real_timeout_ms) {
     int rc = clock_need_manual(mq, LT_CALL);
+    if (rc == 0 && mq->clock.mode == LEAT_CLOCK_JUMP)
+        rc = lt_fail(LEAT_EINVAL, "on a jumping clock nobody blocks");
     if (rc == 0)
         rc = lt_check_timeout(real_timeout_ms);
     if (rc != 0)

@@ -170,6 +170,16 @@ static int os_lock(struct lt_os *os, int fd) {
     return errno == EACCES ? -EAGAIN : -errno;
 }
 
+static int os_unlock(struct lt_os *os, int fd) {
+    (void)os;
+    struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+#ifdef F_OFD_SETLK
+    return fcntl(fd, F_OFD_SETLK, &fl) == 0 ? 0 : -errno;
+#else
+    return fcntl(fd, F_SETLK, &fl) == 0 ? 0 : -errno;
+#endif
+}
+
 static int os_writes_in_place(struct lt_os *os, int fd) {
     (void)os;
 #ifdef __linux__
@@ -221,6 +231,7 @@ struct lt_os *lt_os_system(void) {
         .info = os_info,
         .list = os_list,
         .lock = os_lock,
+        .unlock = os_unlock,
         .writes_in_place = os_writes_in_place,
         .map = os_map,
         .unmap = os_unmap,

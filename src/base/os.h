@@ -39,7 +39,8 @@ struct lt_os {
     int (*rename)(struct lt_os *os, int dir, const char *from, const char *to);
     int (*info)(struct lt_os *os, int fd, struct lt_file_info *out);
     int (*list)(struct lt_os *os, int fd, lt_list_fn fn, void *ctx);
-    int (*lock)(struct lt_os *os, int fd);            // -EAGAIN: somebody has it
+    int (*lock)(struct lt_os *os, int fd);   // -EAGAIN: somebody has it
+    int (*unlock)(struct lt_os *os, int fd); // for a fork that still has the descriptor, too
     int (*writes_in_place)(struct lt_os *os, int fd); // 1: mapped writes are safe here
     // map: fd -1 is anonymous memory, zeroed, not reserved against swap.
     int (*map)(struct lt_os *os, int fd, size_t n, bool writable, void **out);

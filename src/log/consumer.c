@@ -30,7 +30,7 @@ struct consumer_ear { // one per topic that is read
 struct leat_consumer {
     leat *mq;
     struct lt_child child;
-    char *name;
+    const char *name;
     atomic_bool busy; // a call is in progress: acquire on entry, release on leaving
     int32_t start;
     size_t records_max;
@@ -362,7 +362,6 @@ static void consumer_free(leat_consumer *c) {
     lt_free(mem, c->old_tokens);
     lt_free(mem, c->messages);
     lt_free(mem, c->part);
-    lt_free(mem, c->name);
     lt_free(mem, c);
 }
 
@@ -385,7 +384,7 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
     c->mq = mq;
     c->start = o->start ? o->start : LEAT_EARLIEST;
     c->records_max = o->max_poll_records ? (size_t)o->max_poll_records : CONSUMER_RECORDS;
-    c->name = o->name ? lt_strdup_n(&mq->mem, o->name, strlen(o->name)) : NULL;
+    c->name = o->name ? lt_keep_name(mq, o->name) : NULL; // lags give it out
     c->member.name = c->name;
     c->member.waiter = &c->waiter;
     lt_node_init(&c->member.node);

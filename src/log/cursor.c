@@ -26,8 +26,10 @@ bool lt_cursor_find(struct lt_cursor *c, int64_t end) {
     if (!inside) {
         int64_t first = 0;
         s = lt_partition_pin(c->p, c->offset, &first);
-        if (!s)
+        if (!s) { // all of it up to the end was given back
+            lt_cursor_seek(c, end);
             return false;
+        }
         lt_segment_drop(c->seg);
         c->seg = s;
         c->offset = first;

@@ -163,12 +163,18 @@ static int manifest_load_notes(struct lt_manifest *m, const uint8_t *all, size_t
         at += n;
     }
     m->end = (int64_t)at;
-    // An unfinished last note is cut. A bad note with a good one behind it is damage.
-    for (size_t look = at + 8; look < size; look += 8) {
+    // An unfinished last note is cut, and zeros. A bad note with a good one behind it is damage; so
+    // is more than a note can be: it is no note, and looking all through it could take for ever.
+    size_t end = size;
+    while (end > at && all[end - 1] == 0)
+        end--;
+    bool damage = end - at > MANIFEST_NOTE_HEAD + MANIFEST_BODY_MAX;
+    for (size_t look = at + 8; look < end && !damage; look += 8) {
         struct lt_note note;
-        if (manifest_decode(all + look, size - look, &note) > 0)
-            return lt_fail(LEAT_ECORRUPT, "%s/manifest is damaged at byte %zu", m->mq->dir, at);
+        damage = manifest_decode(all + look, size - look, &note) > 0;
     }
+    if (damage)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest is damaged at byte %zu", m->mq->dir, at);
     return 0;
 }
 

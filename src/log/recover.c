@@ -3,8 +3,7 @@
 //
 // The segments are read in order from their beginning, every record is checked. Where the valid
 // records end:
-//  - below the durable end, or below a later segment that continues elsewhere: damage. The open
-//    fails with the range; nothing is changed.
+//  - below the durable end: damage. The open fails with the range; nothing is changed.
 //  - otherwise an unfinished tail: it is cut, the cut is synced before anything is appended, and
 //    segments behind it are set aside under another name.
 // The first segment's page may be missing or half written if the process died while making it: a

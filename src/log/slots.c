@@ -122,8 +122,10 @@ static int slots_open_file(struct lt_slots *s) {
 int lt_slots_open(struct lt_slots *s, leat *mq) {
     *s = (struct lt_slots){ .mq = mq, .fd = -1 };
     int rc = lt_mutex_init(&s->lock, LT_RANK_SLOTS);
-    if (rc != 0)
+    if (rc != 0) {
+        s->mq = NULL;
         return rc;
+    }
     lt_map_init(&s->by_key, &mq->mem, lt_chance_next(mq));
     lt_stretch_init(&s->slots, &mq->mem, sizeof(struct lt_slot), 64);
     if (mq->dir)

@@ -190,6 +190,30 @@ static int log_restore(leat *mq, uint32_t kind, int (*restore)(leat *, const str
     return rc;
 }
 
+const char *lt_keep_name(leat *mq, const char *name) {
+    struct lt_log *log = mq->log;
+    size_t n = strlen(name);
+    lt_lock(&log->table);
+    char *kept = lt_map_get(&log->names, name, n);
+    if (!kept) {
+        kept = lt_strdup_n(&mq->mem, name, n);
+        if (kept && lt_map_put(&log->names, name, n, kept) != 0) {
+            lt_free(&mq->mem, kept);
+            kept = NULL;
+        }
+    }
+    lt_unlock(&log->table);
+    return kept;
+}
+
+static void log_free_names(leat *mq) {
+    struct lt_map_cursor at = { 0 };
+    void *name;
+    while (lt_map_next(&mq->log->names, &at, NULL, NULL, &name))
+        lt_free(&mq->mem, name);
+    lt_map_fini(&mq->log->names);
+}
+
 static void log_free(leat *mq) {
     struct lt_log *log = mq->log;
     lt_groups_free(mq);
@@ -201,6 +225,7 @@ static void log_free(leat *mq) {
     lt_map_fini(&log->groups);
     lt_map_fini(&log->topic_ids);
     lt_map_fini(&log->group_ids);
+    log_free_names(mq);
     lt_mutex_fini(&log->table);
     lt_mutex_fini(&log->admin);
     lt_free(&mq->mem, log);
@@ -223,6 +248,7 @@ int lt_log_open(leat *mq, bool create) {
     lt_map_init(&log->groups, &mq->mem, seed);
     lt_map_init(&log->topic_ids, &mq->mem, seed);
     lt_map_init(&log->group_ids, &mq->mem, seed);
+    lt_map_init(&log->names, &mq->mem, seed);
     lt_list_init(&log->all);
     mq->log = log;
     rc = lt_manifest_open(&log->manifest, mq, create);

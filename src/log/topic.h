@@ -35,12 +35,16 @@ struct lt_log {
     struct lt_map queue_names; // names taken by queues over other topics
     struct lt_map groups;      // name to lt_group
     struct lt_map group_ids;   // id to lt_group
+    struct lt_map names;       // of consumers, as given out in lags: kept until the store closes
     struct lt_list all;        // every topic since open, deleted ones too
 };
 
 // lt_topic_find returns the topic of that name, or NULL; lt_topic_by_id the same by id.
 leat_topic *lt_topic_find(leat *mq, const char *name);
 leat_topic *lt_topic_by_id(leat *mq, uint32_t id);
+
+// lt_keep_name returns a copy of a name that lives until the store closes; NULL: no memory.
+const char *lt_keep_name(leat *mq, const char *name);
 
 // lt_topic_create makes a topic. Locks: admin held.
 // Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM, LEAT_EPOISONED.

@@ -102,7 +102,7 @@ int lt_dir_open(leat *mq, const char *dir, bool *create) {
         rc = dir_lock(mq);
     if (rc == 0)
         rc = dir_look(mq, create); // again: another process may have made the store meanwhile
-    if (rc != 0 && made) {
+    if (rc != 0 && rc != LEAT_EBUSY && made) { // busy: somebody else has made it his
         (void)mq->os->unlink(mq->os, mq->dir_fd, "LOCK", false);
         (void)mq->os->unlink(mq->os, AT_FDCWD, mq->dir, true);
     }
@@ -112,8 +112,11 @@ int lt_dir_open(leat *mq, const char *dir, bool *create) {
 }
 
 void lt_dir_close(leat *mq) {
+    // Said, not left to the last close: a fork of this process may live on with the descriptor.
+    if (mq->lock_fd >= 0 && !lt_forked(mq))
+        (void)mq->os->unlock(mq->os, mq->lock_fd);
     if (mq->lock_fd >= 0)
-        (void)mq->os->close(mq->os, mq->lock_fd); // the lock goes with it
+        (void)mq->os->close(mq->os, mq->lock_fd);
     if (mq->dir_fd >= 0)
         (void)mq->os->close(mq->os, mq->dir_fd);
     lt_free(&mq->mem, mq->dir);

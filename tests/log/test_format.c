@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+// The bytes of a segment: one example to the byte, every shape there and back, and that nothing
+// damaged ever validates.
+#include "base/bytes.h"
+#include "lib/scratch.h"
+#include "log/format.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#define BYTES(data, size)                                                                          \
+    { (data), (size) }
+
+// CRC-32C bit by bit, from its definition, so that the example does not rest on the library's.
+static uint32_t slow_crc(uint32_t crc, const void *data, size_t n) {
+    const uint8_t *p = data;
+    crc = ~crc;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+    }
+    return ~crc;
+}
+
+static const struct lt_stamp stamp = { .uid = UINT64_C(0x1122334455667788),
+                                       .offset = 0x1000a,
+                                       .base = 8,
+                                       .timestamp_ms = 0x0506,
+                                       .behind = 3 };
+
+// Puts a record into fresh memory of exactly its size. Owns: free it.
+static uint8_t *put(const leat_record *r, const leat_header *extra, size_t extra_count,
+                    uint32_t *size) {
+    struct lt_plan plan;
+    ok(lt_plan_make(r, extra, extra_count, &plan));
+    *size = (uint32_t)lt_align8(plan.total);
+    uint8_t *at = malloc(*size);
+    cr_assert_not_null(at);
+    memset(at, 0xee, *size); // what was there before must not show
+    lt_record_put(at, &plan, &stamp);
+    return at;
+}
+
+static uint32_t check(const uint8_t *at, uint64_t room) {
+    return lt_record_check(at, room, stamp.uid, stamp.offset, stamp.base);
+}
+
+Test(format, a_record_is_these_bytes) {
+    uint8_t expect[64] = {
+        60,  0,   0,   0,                                    // total length
+        0,   0,   0,   0,                                    // header CRC, below
+        0,   0,   0,   0,                                    // body CRC, below
+        2,   0,   1,   0,                                    // offset - base
+        6,   5,   0,   0,   0,   0,   0,   0,                // timestamp
+        3,   0,                                              // behind
+        1,   0,                                              // headers, flags
+        2,   0,   0,   0,                                    // key length
+        'k', 'y', 0,                                         // key
+        1,   0,   0,   0,                                    // name length
+        3,   0,   0,   0,                                    // value length
+        'n', 0,   'v', 'a', 'l', 0,                          // name, value
+        'v', 'a', 'l', 'u', 'e', '!', '!', '!', '!', '!', 0, // the record's value
+    };
+    uint8_t tail[16];
+    lt_put_u32(expect + 8, slow_crc(0, expect + 32, 28));
+    lt_put_u64(tail, stamp.uid);
+    lt_put_u64(tail + 8, (uint64_t)stamp.offset);
+    uint32_t crc = slow_crc(0, expect, 4);
+    crc = slow_crc(crc, expect + 8, 24);
+    lt_put_u32(expect + 4, slow_crc(crc, tail, 16));
+    leat_header h = { BYTES("n", 1), BYTES("val", 3) };
+    leat_record r = {
+        .key = BYTES("ky", 2), .value = BYTES("value!!!!!", 10), .headers = &h, .header_count = 1
+    };
+    uint32_t size;
+    uint8_t *at = put(&r, NULL, 0, &size);
+    cr_assert_eq(size, 64u);
+    for (int i = 0; i < 64; i++)
+        cr_assert_eq(at[i], expect[i], "byte %d: %#x, not %#x", i, at[i], expect[i]);
+    cr_assert_eq(check(at, 64), 64u);
+    cr_assert_eq(lt_record_size(at), 64u);
+    free(at);
+}
+
+Test(format, a_segment_page_is_these_bytes_and_any_other_is_refused) {
+    static uint8_t page[LT_SEGMENT_PAGE], copy[LT_SEGMENT_PAGE];
+    struct lt_segment_head head = { .uid = 7,
+                                    .topic_id = 3,
+                                    .partition = 2,
+                                    .base = 1000,
+                                    .previous_end = 990,
+                                    .created_ms = 55,
+                                    .reason = 1,
+                                    .topic = "orders" };
+    struct lt_segment_head out;
+    memset(page, 0xee, sizeof page);
+    lt_segment_head_put(page, &head);
+    cr_assert_eq(memcmp(page, "leatseg\n", 8), 0);
+    cr_assert_eq(lt_get_u32(page + 8), 0u);
+    cr_assert_eq(lt_get_u32(page + 20), 2u);
+    cr_assert_eq(lt_get_u64(page + 24), 7u);
+    cr_assert_eq(lt_get_u64(page + 32), 1000u);
+    cr_assert_eq(lt_get_u64(page + 40), 990u);
+    cr_assert_eq(lt_get_u64(page + 48), 55u);
+    cr_assert_eq(lt_get_u32(page + 56), 3u);
+    cr_assert_eq(lt_get_u32(page + 60), 1u);
+    cr_assert_str_eq((char *)page + 64, "orders");
+    cr_assert_eq(lt_get_u32(page + 4092), slow_crc(0, page, 4092));
+    for (int i = 71; i < 4092; i++)
+        cr_assert_eq(page[i], 0);
+    cr_assert_eq(lt_segment_head_get(page, &out), 0);
+    cr_assert(out.uid == 7 && out.topic_id == 3 && out.partition == 2 && out.base == 1000 &&
+              out.previous_end == 990 && out.created_ms == 55 && out.reason == 1);
+    cr_assert_str_eq(out.topic, "orders");
+    for (size_t i = 0; i < LT_SEGMENT_PAGE; i++) {
+        memcpy(copy, page, sizeof page);
+        copy[i] ^= (uint8_t)(1u << i % 8);
+        cr_assert_eq(lt_segment_head_get(copy, &out), LEAT_ECORRUPT, "byte %zu", i);
+    }
+    for (size_t field = 8; field <= 12; field += 4) { // version, incompatible features
+        memcpy(copy, page, sizeof page);
+        lt_put_u32(copy + field, 1);
+        lt_put_u32(copy + 4092, slow_crc(0, copy, 4092));
+        cr_assert_eq(lt_segment_head_get(copy, &out), LEAT_EINVAL);
+    }
+    memcpy(copy, page, sizeof page);
+    lt_put_u32(copy + 16, 1); // a compatible feature is read over
+    lt_put_u32(copy + 4092, slow_crc(0, copy, 4092));
+    cr_assert_eq(lt_segment_head_get(copy, &out), 0);
+    memset(copy, 0, sizeof copy);
+    cr_assert_eq(lt_segment_head_get(copy, &out), LEAT_ECORRUPT);
+    memset(head.topic, 'x', sizeof head.topic); // without an end
+    lt_segment_head_put(page, &head);
+    cr_assert_eq(lt_segment_head_get(page, &out), 0);
+    cr_assert_eq(strlen(out.topic), sizeof out.topic - 1);
+}
+
+// ---- there and back
+
+static char large[70000];
+static leat_header many[64];
+static const leat_header extra[] = {
+    { BYTES("leat.queue", 10), BYTES("q", 1) },
+    { BYTES("leat.reason", 11), { NULL, 0 } },
+};
+
+static void same(leat_bytes a, leat_bytes b) {
+    cr_assert_eq(a.data == NULL, b.data == NULL);
+    cr_assert_eq(a.size, b.size);
+    if (b.data) {
+        cr_assert(b.size == 0 || memcmp(a.data, b.data, b.size) == 0);
+        cr_assert_eq(((const char *)a.data)[a.size], '\0');
+    }
+}
+
+static void there_and_back(const leat_record *r, size_t extra_count) {
+    uint32_t size;
+    uint8_t *at = put(r, extra, extra_count, &size);
+    cr_assert_eq(check(at, size), size);
+    cr_assert_eq(check(at, UINT64_MAX), size, "more room is fine");
+    cr_assert_eq(check(at, size - 1), 0u, "the padding is part of it");
+    leat_message m;
+    leat_header h;
+    lt_record_view(at, stamp.base, &m);
+    same(m.key, r->key);
+    same(m.value, r->value);
+    cr_assert_eq(m.offset, stamp.offset);
+    cr_assert_eq(m.timestamp_ms, stamp.timestamp_ms);
+    cr_assert_eq(m.header_count, r->header_count + extra_count);
+    for (size_t i = 0; i < m.header_count; i++) {
+        const leat_header *sent =
+            i < r->header_count ? &r->headers[i] : &extra[i - r->header_count];
+        cr_assert_eq(leat_message_header(&m, i, &h), 1);
+        same(h.name, sent->name);
+        same(h.value, sent->value);
+    }
+    cr_assert_eq(leat_message_header(&m, m.header_count, &h), 0);
+    free(at);
+}
+
+Test(format, every_shape_goes_there_and_back) {
+    for (size_t i = 0; i < sizeof large; i++)
+        large[i] = (char)(i % 253);
+    for (size_t i = 0; i < 64; i++)
+        many[i] = (leat_header){ { large, i }, { i % 3 ? large : NULL, i % 3 ? i * 30 : 0 } };
+    for (int key = 0; key < 4; key++) {
+        for (int value = 0; value < 5; value++) {
+            for (size_t headers = 0; headers <= 64; headers = headers * 2 + 1) {
+                static const size_t sizes[] = { 0, 0, 1, 65536, 69999 };
+                leat_record r = { .key = { key ? large : NULL, sizes[key] },
+                                  .value = { value ? large : NULL, sizes[value] },
+                                  .headers = headers ? many : NULL,
+                                  .header_count = headers };
+                if (!key && !value)
+                    continue; // a null value needs a key
+                for (size_t more = 0; more <= 2; more++)
+                    there_and_back(&r, more);
+            }
+        }
+    }
+    for (size_t n = 0; n < 40; n++) // every length of padding
+        there_and_back(&(leat_record){ .value = { large, n } }, 0);
+    there_and_back(&(leat_record){ .value = { large, 1 }, .headers = many, .header_count = 64 }, 2);
+}
+
+// ---- damage
+
+Test(format, no_flipped_bit_validates) {
+    uint32_t size;
+    leat_header h[] = { { BYTES("a", 1), BYTES("b", 1) }, { BYTES("", 0), { NULL, 0 } } };
+    leat_record shapes[] = {
+        { .key = BYTES("key", 3), .value = BYTES("value", 5), .headers = h, .header_count = 2 },
+        { .key = BYTES("k", 1) },
+        { .value = BYTES("", 0) },
+    };
+    for (int s = 0; s < 3; s++) {
+        uint8_t *at = put(&shapes[s], NULL, 0, &size);
+        uint32_t total = lt_get_u32(at);
+        for (uint32_t i = 0; i < size * 8; i++) {
+            at[i / 8] ^= (uint8_t)(1u << i % 8);
+            cr_assert_eq(check(at, size), i / 8 < total ? 0u : size, "bit %u of shape %d", i, s);
+            cr_assert_eq(check(at, UINT32_MAX), i / 8 < total ? 0u : size, "with more room");
+            at[i / 8] ^= (uint8_t)(1u << i % 8);
+        }
+        cr_assert_eq(check(at, size), size);
+        free(at);
+    }
+}
+
+Test(format, a_record_is_valid_in_its_place_only) {
+    uint32_t size;
+    uint8_t *at = put(&(leat_record){ .value = BYTES("v", 1) }, NULL, 0, &size);
+    cr_assert_eq(lt_record_check(at, size, stamp.uid + 1, stamp.offset, stamp.base), 0u);
+    cr_assert_eq(lt_record_check(at, size, stamp.uid, stamp.offset + 1, stamp.base), 0u);
+    cr_assert_eq(lt_record_check(at, size, stamp.uid, stamp.offset, stamp.base + 1), 0u);
+    cr_assert_eq(lt_record_check(at, size, stamp.uid, stamp.offset + 1, stamp.base + 1), 0u);
+    for (uint64_t room = 0; room < size; room++) {
+        uint8_t *tight = malloc(room + 1); // a sanitizer sees a read behind it
+        memcpy(tight, at, room);
+        cr_assert_eq(check(tight, room), 0u, "room %llu", (unsigned long long)room);
+        free(tight);
+    }
+    free(at);
+}
+
+// Makes both sums of a hostile record right.
+static void seal(uint8_t *at, uint32_t body) {
+    uint8_t tail[16];
+    lt_put_u32(at + 8, slow_crc(0, at + 32, body));
+    lt_put_u64(tail, stamp.uid);
+    lt_put_u64(tail + 8, (uint64_t)stamp.offset);
+    uint32_t crc = slow_crc(0, at, 4);
+    crc = slow_crc(crc, at + 8, 24);
+    lt_put_u32(at + 4, slow_crc(crc, tail, 16));
+}
+
+Test(format, hostile_lengths_are_refused_also_with_right_sums) {
+    enum { SIZE = 96, TOTAL = 93 };
+    static const uint32_t lengths[] = { 0,          1,          40,         59,         60,
+                                        61,         62,         0x7fffffff, 0x80000000, 0xfffffff0,
+                                        0xfffffffe, 0xffffffff, 0xffffffd0 };
+    enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
+    uint8_t *at = malloc(SIZE);
+    cr_assert_not_null(at);
+    for (size_t total = 0; total < LENGTHS; total++) { // the length of all
+        memset(at, 0, SIZE);
+        lt_put_u32(at, lengths[total]);
+        lt_put_u32(at + 12, 0x10002);
+        seal(at, lengths[total] >= 32 && lengths[total] < SIZE ? lengths[total] - 32 : 0);
+        uint32_t got = check(at, SIZE);
+        cr_assert(got == 0 || lengths[total] - 33 < SIZE - 32, "length %u", lengths[total]);
+    }
+    for (size_t key = 0; key < LENGTHS; key++) {
+        for (size_t name = 0; name < LENGTHS; name++) {
+            for (size_t value = 0; value < LENGTHS; value++) {
+                for (unsigned flags = 0; flags < 4; flags++) {
+                    memset(at, 0, SIZE);
+                    lt_put_u32(at, TOTAL);
+                    lt_put_u32(at + 12, 0x10002);
+                    at[26] = (uint8_t)(value % 3 == 0 ? 255 : 1);
+                    at[27] = (uint8_t)flags;
+                    lt_put_u32(at + 28, lengths[key]);
+                    size_t place = 32 + (lengths[key] < 40 ? lengths[key] + 1 : 0);
+                    lt_put_u32(at + place, lengths[name]);
+                    lt_put_u32(at + place + 4, lengths[value]);
+                    seal(at, TOTAL - 32);
+                    if (check(at, SIZE) == 0)
+                        continue;
+                    leat_message m; // what validates can be read to its end, inside its bytes
+                    lt_record_view(at, stamp.base, &m);
+                    const uint8_t *end = at + TOTAL;
+                    if (m.value.data)
+                        cr_assert((const uint8_t *)m.value.data + m.value.size < end);
+                    leat_header h;
+                    for (size_t i = 0; leat_message_header(&m, i, &h) == 1; i++)
+                        cr_assert((const uint8_t *)h.name.data + h.name.size < end);
+                }
+            }
+        }
+    }
+    free(at);
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+// The manifest: what exists survives, an unfinished last note is cut, damage is an error, and no id
+// is ever given twice.
+#include "base/bytes.h"
+#include "lib/scratch.h"
+#include "log/log.h"
+#include "store/store.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static char root[SCRATCH_PATH], dir[SCRATCH_PATH], copy[SCRATCH_PATH], path[SCRATCH_PATH];
+static leat *mq;
+
+static void make_root(void) {
+    scratch_make(root);
+    scratch_join(dir, root, "store");
+    scratch_join(copy, root, "copy");
+    scratch_join(path, dir, "manifest");
+}
+
+static void drop_root(void) {
+    scratch_remove(root);
+}
+
+static int has(const char *name) {
+    leat_topic *t;
+    return leat_topic_open(mq, name, &(leat_topic_options){ .flags = LEAT_MUST_EXIST }, &t) == 0;
+}
+
+static uint32_t make(const char *name) {
+    leat_topic *t;
+    ok(leat_topic_open(mq, name, NULL, &t));
+    return t->id;
+}
+
+// Where each note of a manifest stands; the last entry is the end. Returns how many notes.
+static int notes_of(const unsigned char *all, size_t size, size_t at[256]) {
+    int n = 0;
+    for (at[0] = 16; at[n] < size && n < 255; n++) {
+        uint32_t body = lt_get_u32(all + at[n]);
+        at[n + 1] = at[n] + 16 + (body == UINT32_MAX ? 0 : (size_t)lt_align8(body));
+    }
+    cr_assert_eq(at[n], size);
+    return n;
+}
+
+static void make_some(void) {
+    leat_consumer *c;
+    ok(leat_open(dir, NULL, &mq));
+    (void)make("a");
+    (void)make("b");
+    ok(leat_consumer_open(mq, "group", NULL, &c));
+    ok(leat_topic_delete(mq, "a"));
+    (void)make("c");
+    (void)make("last");
+    ok(leat_close_all(mq, 0));
+}
+
+Test(manifest, what_exists_survives_and_what_was_deleted_does_not, .init = make_root,
+     .fini = drop_root) {
+    make_some();
+    for (int i = 0; i < 3; i++) {
+        ok(leat_open(dir, NULL, &mq));
+        cr_assert(!has("a") && has("b") && has("c") && has("last"));
+        gives(0, leat_group_lag(mq, "group", NULL, 0, sizeof(leat_lag)));
+        fails(LEAT_ENOENT, leat_group_lag(mq, "grou", NULL, 0, sizeof(leat_lag)));
+        ok(leat_close(mq, 0));
+    }
+}
+
+Test(manifest, an_unfinished_last_note_is_cut, .init = make_root, .fini = drop_root) {
+    size_t size, left, at[256];
+    make_some();
+    unsigned char *whole = scratch_read(path, &size), *now;
+    int n = notes_of(whole, size, at);
+    for (size_t end = at[n - 1]; end <= size; end++) {
+        for (int how = 0; how < 3; how++) {
+            scratch_write(path, whole, how == 0 ? end : size);
+            for (size_t i = end; how > 0 && i < size; i++)
+                scratch_poke(path, i, how == 1 ? "\xa5" : "\0", 1);
+            now = scratch_read(path, &left);
+            bool there = left == size && memcmp(now, whole, size) == 0;
+            free(now);
+            ok(leat_open(dir, NULL, &mq));
+            cr_assert(has("b") && has("c"));
+            cr_assert_eq(has("last"), there, "how %d at %zu", how, end);
+            now = scratch_read(path, &left);
+            cr_assert_eq(left, there ? size : at[n - 1]);
+            cr_assert_eq(memcmp(now, whole, left), 0);
+            free(now);
+            (void)make("again");
+            ok(leat_close(mq, 0));
+            ok(leat_open(dir, NULL, &mq));
+            cr_assert(has("b") && has("c") && has("again"));
+            cr_assert_eq(has("last"), there);
+            ok(leat_close(mq, 0));
+        }
+    }
+    free(whole);
+}
+
+Test(manifest, damage_before_the_last_note_is_an_error_and_nothing_is_changed, .init = make_root,
+     .fini = drop_root) {
+    size_t size, at[256];
+    make_some();
+    unsigned char *whole = scratch_read(path, &size);
+    int n = notes_of(whole, size, at);
+    cr_assert_gt(n, 5);
+    for (size_t i = 0; i < at[n - 1]; i++) {
+        unsigned char bad = whole[i] ^ (unsigned char)(1u << i % 8);
+        scratch_poke(path, i, &bad, 1);
+        char *before = scratch_listing(dir);
+        int rc = leat_open(dir, NULL, &mq);
+        if (i >= 12 && i < 16) { // not used yet
+            cr_assert_eq(rc, 0);
+            ok(leat_close(mq, 0));
+        } else {
+            cr_assert_eq(rc, i >= 8 && i < 12 ? LEAT_EINVAL : LEAT_ECORRUPT, "byte %zu: %s", i,
+                         leat_errname(rc));
+            cr_assert_not_null(strstr(leat_errmsg(), "/manifest"), "%s", leat_errmsg());
+            char *after = scratch_listing(dir);
+            cr_assert_str_eq(before, after);
+            free(after);
+        }
+        free(before);
+        scratch_write(path, whole, size);
+    }
+    free(whole);
+    ok(leat_open(dir, NULL, &mq));
+    ok(leat_close(mq, 0));
+}
+
+Test(manifest, a_tail_that_no_note_can_be_is_damage_unless_it_is_zeros, .init = make_root,
+     .fini = drop_root) {
+    enum { TAIL = 4 << 20 };
+    size_t size, left;
+    make_some();
+    unsigned char *whole = scratch_read(path, &size), *longer = calloc(1, size + TAIL);
+    cr_assert_not_null(longer);
+    memcpy(longer, whole, size);
+    scratch_write(path, longer, size + TAIL);
+    ok(leat_open(dir, NULL, &mq));
+    cr_assert(has("b") && has("last"));
+    ok(leat_close(mq, 0));
+    free(scratch_read(path, &left));
+    cr_assert_eq(left, size, "the zeros were cut");
+    for (size_t i = 0; i < TAIL; i += 8) // each of these could begin a long note
+        lt_put_u32(longer + size + i, 65000);
+    scratch_write(path, longer, size + TAIL);
+    char *before = scratch_listing(dir);
+    fails_saying(LEAT_ECORRUPT, "manifest is damaged", leat_open(dir, NULL, &mq));
+    char *after = scratch_listing(dir);
+    cr_assert_str_eq(before, after);
+    free(before);
+    free(after);
+    free(longer);
+    free(whole);
+}
+
+Test(manifest, ids_and_uids_are_never_given_twice, .init = make_root, .fini = drop_root) {
+    static unsigned char seen_uid[1 << 20];
+    uint32_t last = 0;
+    for (int run = 0; run < 12; run++) {
+        leat_producer *p;
+        ok(leat_open(dir, &(leat_options){ .acks = LEAT_ACKS_LOG }, &mq));
+        ok(leat_producer_open(mq, NULL, &p));
+        for (int i = 0; i < (run % 3 == 0 ? 100 : 1); i++) {
+            char name[32];
+            leat_topic *t;
+            snprintf(name, sizeof name, "r%d.%d", run, i);
+            uint32_t id = make(name);
+            cr_assert_gt(id, last, "id %u after %u", id, last);
+            last = id;
+            ok(leat_topic_open(mq, name, NULL, &t));
+            ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+            uint64_t uid = t->part[0].segs[0]->uid;
+            cr_assert(uid > 0 && uid < sizeof seen_uid);
+            cr_assert_eq(seen_uid[uid]++, 0, "uid %llu", (unsigned long long)uid);
+            if (i % 2) // also of what is gone again
+                ok(leat_topic_delete(mq, name));
+        }
+        if (run % 2) { // killed: the next run finds what was there then
+            scratch_copy(dir, copy);
+            ok(leat_close_all(mq, 0));
+            scratch_remove(dir);
+            scratch_copy(copy, dir);
+            scratch_remove(copy);
+        } else {
+            ok(leat_close_all(mq, 0));
+        }
+    }
+}
+
+// ---- making it
+
+static struct lt_os os;
+static int calls_left;
+
+static bool bad_now(void) {
+    return calls_left > 0 && --calls_left == 0;
+}
+static int bad_open(struct lt_os *self, int at, const char *name, int flags, unsigned m) {
+    (void)self;
+    return bad_now() ? -ENOSPC : lt_os_system()->open(&os, at, name, flags, m);
+}
+static int64_t bad_pwrite(struct lt_os *self, int fd, const void *buf, size_t n, int64_t at) {
+    (void)self;
+    if (bad_now()) {
+        int64_t half = lt_os_system()->pwrite(&os, fd, buf, n / 2, at);
+        return half < 0 ? half : -ENOSPC;
+    }
+    return lt_os_system()->pwrite(&os, fd, buf, n, at);
+}
+static int bad_sync(struct lt_os *self, int fd, bool is_dir) {
+    (void)self;
+    return bad_now() ? -EIO : lt_os_system()->sync(&os, fd, is_dir);
+}
+static int bad_rename(struct lt_os *self, int at, const char *from, const char *to) {
+    (void)self;
+    return bad_now() ? -EIO : lt_os_system()->rename(&os, at, from, to);
+}
+static int bad_mkdir(struct lt_os *self, int at, const char *name, unsigned m) {
+    (void)self;
+    return bad_now() ? -ENOSPC : lt_os_system()->mkdir(&os, at, name, m);
+}
+static int bad_allocate(struct lt_os *self, int fd, int64_t at, int64_t n) {
+    (void)self;
+    return bad_now() ? -ENOSPC : lt_os_system()->allocate(&os, fd, at, n);
+}
+
+Test(manifest, making_a_store_fails_whole_or_can_be_tried_again, .init = make_root,
+     .fini = drop_root) {
+    os = *lt_os_system();
+    os.open = bad_open;
+    os.pwrite = bad_pwrite;
+    os.sync = bad_sync;
+    os.rename = bad_rename;
+    os.mkdir = bad_mkdir;
+    os.allocate = bad_allocate;
+    for (int32_t mode = LEAT_WRITE_MAPPED; mode <= LEAT_WRITE_PWRITE; mode++) {
+        for (int k = 1;; k++) {
+            leat_options o = { .write = mode };
+            leat_topic *t;
+            calls_left = k;
+            int rc = lt_store_open(dir, &o, &os, &mq);
+            bool reached = rc == 0;
+            if (rc == 0)
+                rc = leat_topic_open(mq, "t", NULL, &t);
+            bool failed = calls_left == 0;
+            cr_assert_eq(failed, rc != 0, "call %d: %s", k, leat_errname(rc));
+            cr_assert(rc == 0 || rc == LEAT_ENOSPC || rc == LEAT_EIO, "%s", leat_errmsg());
+            calls_left = 0;
+            scratch_remove(copy);
+            if (scratch_exists(dir)) {
+                scratch_copy(dir, copy); // killed at this point
+                if (reached)
+                    (void)leat_close(mq, 0);
+                ok(leat_open(copy, &o, &mq));
+                cr_assert_eq(has("t"), rc == 0);
+                (void)make("t");
+                ok(leat_close(mq, 0));
+                ok(leat_open(dir, &o, &mq)); // or closed
+                (void)make("t");
+                ok(leat_close(mq, 0));
+            }
+            scratch_remove(dir);
+            if (!failed) {
+                cr_assert_gt(k, 8);
+                break;
+            }
+        }
+    }
+}
