@@ -26,7 +26,8 @@ void lt_partition_fini(struct lt_partition *p) {
     for (size_t i = 0; i < p->count; i++)
         lt_segment_drop(p->segs[i]);
     lt_free(&p->mq->mem, p->segs);
-    lt_cond_fini(&p->synced);
+    if (!lt_forked(p->mq)) // it would wait for a thread of the parent that waits in it
+        lt_cond_fini(&p->synced);
     lt_mutex_fini(&p->lock);
 }
 

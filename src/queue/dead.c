@@ -12,7 +12,8 @@ enum { DEAD_RETRY_MIN_MS = 100, DEAD_RETRY_MAX_MS = 1000 };
 // lease->view of a moving lease: bit 0: the copy is durable in the dead-letter queue; bits 1-3:
 // failed tries. A copy that was appended but could not be synced is not appended again: bits 4-14
 // are its partition + 1, 15-30 the end of its topic's id, 31-63 its offset.
-#define DEAD_SAFE 1u
+#define DEAD_SAFE  1u
+#define DEAD_TRIES 0xeu
 
 static uint64_t dead_place(const leat_topic *t, const leat_metadata *md) {
     if (md->offset < 0 || md->offset >> 33 != 0)
@@ -135,6 +136,11 @@ static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
     lt_queue_trace(q, "dead", lease->partition, offset, sent);
     if (sent == 0)
         lease->view |= DEAD_SAFE;
+    if (offset < part->window.head) { // given back meanwhile, see lt_queue_follow
+        q->died += sent == 0;
+        lt_queue_drop_lease(q, lease);
+        return;
+    }
     if (sent != 0 || lt_ledger_store_final(&part->ledger, lt_ledger_find(&part->ledger, offset),
                                            offset, LT_WORD_DEAD) != 0) {
         dead_retry(q, lease);
@@ -162,7 +168,9 @@ void lt_queue_move(leat_queue *q) {
             lt_unlock(&q->lock);
             sent = dead_send(q, lease, to, &place);
             lt_lock(&q->lock);
-            lease->view |= place;
+            if (place != 0) // of this try only
+                lease->view = (lease->view & DEAD_TRIES) | place;
+            lt_queue_follow(q, &q->part[lease->partition]);
         }
         dead_settle(q, lease, sent);
     }

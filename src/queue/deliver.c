@@ -84,7 +84,25 @@ static int deliver_view(leat_queue *q, const struct lt_queue_part *part, leat_me
     return rc;
 }
 
+// Takes a message out of the window and ends the receipt that may still be good for it.
+static void deliver_take(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
+    struct lt_lease *lapsed = lt_lapsed_find(&q->lapsed, (uint32_t)part->p->number, offset);
+    if (lapsed)
+        lt_queue_drop_lease(q, lapsed); // its receipt is stale from here on
+    (void)lt_window_take(&part->window, offset + 1);
+}
+
+// The message had its last try before deliveries_max was lowered: it dies instead. Room for the
+// lease was reserved.
+static void deliver_bury(leat_queue *q, struct lt_queue_part *part, uint32_t deliveries) {
+    int64_t offset = part->cursor.offset;
+    deliver_take(q, part, offset);
+    lt_queue_kill(q, lt_leases_add(&q->leases, (uint32_t)part->p->number, offset, LT_LEASE_MOVING,
+                                   LT_LEASE_NEVER, deliveries, deliver_generation(q)));
+}
+
 // Hands out the record that the cursor found. Nothing has changed if it fails.
+// Returns  1, 0 (it is dead, the next one may do), or an error.
 static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
     int64_t offset = part->cursor.offset;
     struct lt_sheet *sheet;
@@ -94,6 +112,10 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
     if (rc != 0)
         return rc;
     struct lt_word word = lt_ledger_load(&part->ledger, sheet, offset);
+    if (q->set.deliveries_max > 0 && word.deliveries >= (uint32_t)q->set.deliveries_max) {
+        deliver_bury(q, part, word.deliveries);
+        return 0;
+    }
     uint32_t deliveries =
         word.deliveries < LT_WORD_DELIVERIES_MAX ? word.deliveries + 1 : LT_WORD_DELIVERIES_MAX;
     lt_cursor_read(&part->cursor, m);
@@ -106,10 +128,7 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
         return rc;
     }
     uint32_t number = (uint32_t)part->p->number;
-    struct lt_lease *lapsed = lt_lapsed_find(&q->lapsed, number, offset);
-    if (lapsed)
-        lt_queue_drop_lease(q, lapsed); // its receipt is stale from here on
-    (void)lt_window_take(&part->window, offset + 1);
+    deliver_take(q, part, offset);
     struct lt_lease *lease =
         lt_leases_add(&q->leases, number, offset, LT_LEASE_LEASED,
                       lt_add_ms(now, q->set.visibility_ms), deliveries, deliver_generation(q));
@@ -123,6 +142,7 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
 // Returns  1, 0 (none), or an error.
 static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
     int64_t end = atomic_load_explicit(&part->p->end, memory_order_acquire);
+    lt_queue_follow(q, part);
     for (;;) {
         int64_t offset = lt_window_peek_next(&part->window, end);
         if (offset == LT_WINDOW_NO_ROOM) {
@@ -134,9 +154,16 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
             return 0;
         lt_cursor_seek(&part->cursor, offset);
         bool found = lt_cursor_find(&part->cursor, end);
-        if (found && part->cursor.offset == offset)
-            return deliver_record(q, part, now, m);
-        // The log has no such offset, the next one is further on: a gap.
+        if (found && part->cursor.offset == offset) {
+            int rc = deliver_record(q, part, now, m);
+            if (rc != 0)
+                return rc;
+            continue;
+        }
+        // The log has no such offset: it was given back, or the next one is further on, a gap.
+        lt_queue_follow(q, part);
+        if (part->window.head > offset)
+            continue;
         if (lt_window_gap(&part->window, offset, found ? part->cursor.offset : end) != 0)
             return lt_fail_nomem();
     }
@@ -166,7 +193,10 @@ static int deliver_look(leat_queue *q, leat_message *m, size_t max) {
     lt_due_fire(q->mq);
     lt_lock(&q->lock);
     int rc = deliver_some(q, m, max);
+    bool move = !lt_list_empty(&q->moving);
     lt_unlock(&q->lock);
+    if (move)
+        lt_queue_move(q);
     return rc;
 }
 
@@ -220,6 +250,7 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size
     int rc = lt_waiter_init(q->mq, &call.waiter);
     if (rc != 0)
         return rc;
+    atomic_fetch_add(&q->waiting, 1);
     lt_lock(&q->line_lock);
     lt_list_push_back(&q->line, &call.node);
     lt_unlock(&q->line_lock);
@@ -229,6 +260,7 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size
     lt_unlock(&q->line_lock);
     lt_queue_wake(q); // the news may have been for the next one
     lt_waiter_fini(q->mq, &call.waiter);
+    atomic_fetch_sub(&q->waiting, 1); // from here on the queue may be closed, and the store
     return rc;
 }
 

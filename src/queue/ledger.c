@@ -64,6 +64,8 @@ int lt_ledger_open(struct lt_ledger *l, const struct lt_segment *s, int64_t offs
         at++;
     }
     *out = &l->sheet[at - 1];
+    if (!create)
+        return 0; // to be read: a full disk is no reason not to open a store
     return lt_words_reserve(&(*out)->words, (uint64_t)(offset - s->base));
 }
 
@@ -101,9 +103,12 @@ int lt_ledger_store_final(struct lt_ledger *l, struct lt_sheet *sheet, int64_t o
 int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state,
                          uint32_t deliveries, int64_t not_before_ms) {
     uint64_t not_before = 0;
-    if (not_before_ms != 0)
-        not_before =
-            lt_word_not_before(lt_add_ms(0, not_before_ms), lt_add_ms(0, sheet->created_ms));
+    if (not_before_ms != 0) {
+        int64_t after; // the creation; in ms, because times in ns end in the year 2262
+        if (__builtin_sub_overflow(not_before_ms, sheet->created_ms, &after))
+            after = not_before_ms < 0 ? 0 : INT64_MAX;
+        not_before = lt_word_not_before(lt_add_ms(0, after < 0 ? 0 : after), 0);
+    }
     return lt_words_store(
         &sheet->words, (uint64_t)(offset - sheet->base),
         lt_word_live(state, deliveries, not_before, ledger_key(l, sheet, offset)));
@@ -112,7 +117,35 @@ int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t of
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word) {
     if (word->not_before == 0)
         return 0;
-    return (lt_word_due_ns(word->not_before, lt_add_ms(0, sheet->created_ms)) + 999999) / 1000000;
+    int64_t due_ms;
+    if (__builtin_add_overflow((int64_t)word->not_before * (LT_WORD_UNIT_NS / 1000000),
+                               sheet->created_ms, &due_ms))
+        return INT64_MAX;
+    return due_ms;
+}
+
+int lt_ledger_wipe(struct lt_ledger *l, const struct lt_segment *s, int64_t from) {
+    struct lt_sheet *sheet;
+    size_t before = l->count;
+    int rc = lt_ledger_open(l, s, from, false, &sheet);
+    if (rc != 0)
+        return rc == LEAT_ENOENT ? 0 : rc;
+    bool dirty = false;
+    uint64_t end = sheet->words.allocated / 8;
+    for (uint64_t i = (uint64_t)(from - s->base); i < end && rc == 0; i++) {
+        if (lt_words_load(&sheet->words, i) == 0)
+            continue;
+        rc = lt_words_store(&sheet->words, i, 0);
+        dirty = true;
+    }
+    if (rc == 0 && dirty)
+        rc = lt_words_sync(&sheet->words);
+    if (l->count > before) { // opened for this alone
+        lt_words_close(&sheet->words);
+        l->count--;
+        memmove(sheet, sheet + 1, (size_t)(l->sheet + l->count - sheet) * sizeof *sheet);
+    }
+    return rc;
 }
 
 int lt_ledger_sync(struct lt_ledger *l) {

@@ -27,8 +27,8 @@ struct lt_ledger {
 void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id);
 void lt_ledger_fini(struct lt_ledger *l);
 
-// lt_ledger_open opens the sheet of a segment and makes sure that the word of `offset`, which is in
-// it, can be stored without failing for want of room. create: makes the sheet if there is none.
+// lt_ledger_open opens the sheet of a segment. create: makes the sheet if there is none, and sees
+// to it that the word of `offset`, which is in it, can be stored without failing for want of room.
 // Returns  LEAT_ENOENT (no sheet, and not create), LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM.
 // Owns     *out is valid until the next lt_ledger_open or _drop_below.
 int lt_ledger_open(struct lt_ledger *l, const struct lt_segment *s, int64_t offset, bool create,
@@ -48,6 +48,11 @@ int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t of
                          uint32_t deliveries, int64_t not_before_ms);
 // lt_sheet_due_ms is the wall time that a word's not_before means.
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word);
+
+// lt_ledger_wipe makes the words of s from `from` on untouched, durably: a record that a power cut
+// took may have had one, and the next record of that offset must not come into it.
+// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM. It ends what lt_ledger_open gave out.
+int lt_ledger_wipe(struct lt_ledger *l, const struct lt_segment *s, int64_t from);
 
 // lt_ledger_sync makes the words durable.
 int lt_ledger_sync(struct lt_ledger *l);

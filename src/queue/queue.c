@@ -46,6 +46,10 @@ static void queue_hear(struct lt_ear *ear) {
     lt_queue_wake(LT_CONTAINER(ear, leat_queue, ear));
 }
 
+static bool queue_child_busy(const struct lt_child *child) {
+    return atomic_load(&LT_CONTAINER(child, leat_queue, child)->waiting) > 0;
+}
+
 static int queue_close_child(struct lt_child *child) {
     leat_queue *q = LT_CONTAINER(child, leat_queue, child);
     int rc = 0;
@@ -125,7 +129,9 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
         lt_ledger_init(&part[i].ledger, &t->part[i], id);
         lt_cursor_init(&part[i].cursor, &t->part[i], 0);
     }
-    q->child = (struct lt_child){ .kind = "queue", .name = q->name, .close = queue_close_child };
+    q->child = (struct lt_child){
+        .kind = "queue", .name = q->name, .close = queue_close_child, .busy = queue_child_busy
+    };
     lt_list_push_back(&mq->queues->all, &q->node);
     lt_bell_add(&t->bell, &q->ear);
     return q;
@@ -175,6 +181,14 @@ static bool queue_read_name(const uint8_t **at, const uint8_t *end, char out[250
     return true;
 }
 
+static bool queue_settings_sound(const struct lt_queue_settings *set) {
+    return (set->acks == LEAT_ACKS_DEFAULT || set->acks == LEAT_ACKS_LOG ||
+            set->acks == LEAT_ACKS_DISK) &&
+           set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
+           set->visibility_ms > 0 && set->visibility_ms <= LT_DELAY_MAX_MS &&
+           set->in_flight_max > 0 && set->in_flight_max <= LT_LEASE_SLOTS_MAX;
+}
+
 static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **out) {
     char name[250];
     struct lt_queue_settings set;
@@ -187,6 +201,9 @@ static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **ou
     set.deliveries_max = (int32_t)lt_get_u32(note->body + 8);
     set.visibility_ms = (int64_t)lt_get_u64(note->body + 16);
     set.in_flight_max = (int64_t)lt_get_u64(note->body + 24);
+    if (!queue_settings_sound(&set))
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the settings of queue %s are unsound", mq->dir,
+                       name);
     leat_topic *t = lt_topic_by_id(mq, lt_get_u32(note->body));
     if (!t || queue_find(mq, name))
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: queue %s has no topic, or is there twice",
@@ -304,6 +321,9 @@ static int queue_topic_for(leat *mq, const char *name, const leat_queue_options 
                            (*t)->partitions);
     } else if (same && !same->owned) {
         return lt_fail(LEAT_EEXIST, "queue %s: there is a plain topic of that name", name);
+    } else if (same && o->partitions && o->partitions != same->partitions) {
+        return lt_fail(LEAT_EEXIST, "queue %s: its topic was left behind with %d partitions", name,
+                       same->partitions);
     } else if (same) {
         *t = same; // left by a process that died between topic and queue
     } else {
@@ -448,10 +468,7 @@ static int queue_close_locked(leat_queue *q) {
     if (views > 0)
         return lt_fail(LEAT_EBUSY, "queue %s: %u messages are neither settled nor released",
                        q->name, views);
-    lt_lock(&q->line_lock);
-    bool waited_for = !lt_list_empty(&q->line);
-    lt_unlock(&q->line_lock);
-    if (waited_for)
+    if (atomic_load(&q->waiting) > 0)
         return lt_fail(LEAT_EBUSY, "queue %s: another thread waits in receive", q->name);
     q->opens = 0;
     lt_child_remove(q->mq, &q->child);
@@ -502,6 +519,8 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
         return rc;
     lt_due_fire(q->mq);
     lt_lock(&q->lock);
+    for (int32_t i = 0; i < q->topic->partitions; i++)
+        lt_queue_follow(q, &q->part[i]);
     *s = (leat_queue_stats){ .delayed = q->leases.count[LT_LEASE_DELAYED],
                              .leased = lt_queue_leased(q),
                              .moving = q->leases.count[LT_LEASE_MOVING],
@@ -538,6 +557,27 @@ int lt_queues_leased(leat *mq) {
     return rc;
 }
 
+// Finds the dead-letter queues. That they make no cycle was checked when they were set; a manifest
+// that says otherwise would send us round and round.
+static int queues_restore_dead(leat *mq) {
+    struct lt_list *all = &mq->queues->all;
+    size_t count = 0;
+    for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n), count++) {
+        leat_queue *q = LT_CONTAINER(n, leat_queue, node);
+        q->dead = q->set.dead_letter[0] ? queue_find(mq, q->set.dead_letter) : NULL;
+    }
+    for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
+        const leat_queue *q = LT_CONTAINER(n, leat_queue, node);
+        size_t steps = 0;
+        for (const leat_queue *d = q->dead; d && steps <= count; d = d->dead)
+            steps++;
+        if (steps > count)
+            return lt_fail(LEAT_ECORRUPT, "%s/manifest: queue %s leads to a cycle of dead letters",
+                           mq->dir, q->name);
+    }
+    return 0;
+}
+
 static int queues_restore(leat *mq) {
     struct lt_map_cursor at = { 0 };
     const struct lt_note *note;
@@ -550,12 +590,11 @@ static int queues_restore(leat *mq) {
         if (rc == 0)
             rc = queue_reserve_name(q);
     }
+    if (rc == 0)
+        rc = queues_restore_dead(mq);
     struct lt_list *all = &mq->queues->all;
-    for (struct lt_node *n = lt_list_first(all); n && rc == 0; n = lt_list_next(all, n)) {
-        leat_queue *q = LT_CONTAINER(n, leat_queue, node);
-        q->dead = q->set.dead_letter[0] ? queue_find(mq, q->set.dead_letter) : NULL;
-        rc = lt_queue_restore_state(q);
-    }
+    for (struct lt_node *n = lt_list_first(all); n && rc == 0; n = lt_list_next(all, n))
+        rc = lt_queue_restore_state(LT_CONTAINER(n, leat_queue, node));
     return rc;
 }
 

@@ -80,6 +80,19 @@ static int restore_segment(leat_queue *q, struct lt_queue_part *part, int64_t fr
     return rc;
 }
 
+// Forgets the words behind the end: records that were there went in a power cut.
+static int restore_wipe(struct lt_queue_part *part, int64_t end) {
+    struct lt_partition *p = part->p;
+    lt_lock(&p->lock);
+    struct lt_segment *s = p->count > 0 ? p->segs[p->count - 1] : NULL;
+    if (s)
+        lt_segment_keep(s);
+    lt_unlock(&p->lock);
+    int rc = s ? lt_ledger_wipe(&part->ledger, s, end) : 0;
+    lt_segment_drop(s);
+    return rc;
+}
+
 static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     struct lt_slot_key key = { LT_SLOT_QUEUE, q->id, q->topic->id, (uint32_t)part->p->number };
     part->slot = lt_slot_find(&q->mq->log->slots, &key);
@@ -95,7 +108,7 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     int rc = 0;
     for (int64_t at = head; rc == 0 && at < touched;)
         rc = restore_segment(q, part, at, touched, &at);
-    return rc;
+    return rc == 0 ? restore_wipe(part, end) : rc;
 }
 
 int lt_queue_restore_state(leat_queue *q) {

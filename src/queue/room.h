@@ -11,6 +11,7 @@
 //  2. The delivery count is stored before the message is handed out.
 //  3. DEAD is stored only after the copy in the dead-letter queue is durable.
 //  4. touched (slot) is at or behind every offset whose word is not 0.
+//  5. No lease stands below the head, but those of moves that are at work.
 #ifndef LT_QUEUE_ROOM_H
 #define LT_QUEUE_ROOM_H
 
@@ -76,6 +77,7 @@ struct leat_queue {
     struct lt_mutex line_lock; // guards line
     struct lt_list line;       // blocked receives in order of arrival
     uint32_t views_out;        // counted by the pins
+    atomic_int waiting;        // receives in line that have not left; release on leaving
 };
 
 // ---- queue.c
@@ -99,6 +101,9 @@ int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched);
 void lt_queue_fall_due(leat *mq, struct lt_due *due);
 // lt_queue_finished makes an offset final, its word says so already. Locks: queue.
 void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset);
+// lt_queue_follow lets go of what the log has given back for another queue, whose topic it is.
+// Leases may end by it, but not one that a move is at work on. Locks: queue.
+void lt_queue_follow(leat_queue *q, struct lt_queue_part *part);
 // lt_queue_release gives back the segments of its own topic that are done. Locks: none.
 void lt_queue_release(leat_queue *q);
 

@@ -11,6 +11,10 @@ static struct lt_queue_part *settle_part(leat_queue *q, const struct lt_lease *l
 
 static int settle_find(leat_queue *q, const leat_message *m, struct lt_lease **lease) {
     *lease = lt_leases_find(&q->leases, m->receipt);
+    if (*lease && (*lease)->offset < atomic_load(&settle_part(q, *lease)->p->begin)) {
+        lt_queue_follow(q, settle_part(q, *lease));
+        *lease = NULL; // the record is gone
+    }
     if (*lease)
         return 0;
     return lt_fail(LEAT_ESTALE, "queue %s: the receipt of offset %lld is not valid any more",
@@ -59,6 +63,38 @@ static void settle_reclaim(leat_queue *q, struct lt_lease *lease) {
         (void)lt_window_hold(&settle_part(q, lease)->window, lease->offset);
 }
 
+// ---- what the log has given back
+
+// Counts the messages of [head, upto) that are held without a lease, and ends the leases there.
+static uint64_t settle_let_go(leat_queue *q, struct lt_queue_part *part, int64_t upto) {
+    uint64_t held = 0;
+    for (int64_t at = part->window.head; at < upto && at < part->window.tail; at++)
+        held += lt_window_state(&part->window, at) == LT_WINDOW_HELD;
+    uint32_t walk = 0;
+    struct lt_lease *lease;
+    while ((lease = lt_leases_walk(&q->leases, &walk))) {
+        if (lease->partition != (uint32_t)part->p->number || lease->offset >= upto)
+            continue;
+        if (lt_window_state(&part->window, lease->offset) == LT_WINDOW_HELD)
+            held--;
+        bool at_work = lease->state == LT_LEASE_MOVING && lease->due_ns == LT_LEASE_NEVER &&
+                       !lt_node_linked(&lease->link);
+        if (!at_work)
+            lt_queue_drop_lease(q, lease);
+    }
+    return held;
+}
+
+void lt_queue_follow(leat_queue *q, struct lt_queue_part *part) {
+    int64_t begin = atomic_load(&part->p->begin);
+    if (begin <= part->window.head)
+        return;
+    q->kept -= settle_let_go(q, part, begin);
+    lt_window_skip_to(&part->window, begin);
+    lt_ledger_drop_below(&part->ledger, begin);
+    lt_queue_trace(q, "gone", (uint32_t)part->p->number, begin, 0);
+}
+
 // ---- the three
 
 static int settle_ack(leat_queue *q, const leat_message *m) {
@@ -96,8 +132,11 @@ static int settle_nack(leat_queue *q, const leat_message *m, int64_t delay_ms) {
     }
     struct lt_queue_part *part = settle_part(q, lease);
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, lease->offset);
+    int64_t not_before;
+    if (__builtin_add_overflow(lt_wall_ms(q->mq), delay_ms, &not_before))
+        not_before = INT64_MAX;
     rc = lt_ledger_store_live(&part->ledger, sheet, lease->offset, LT_WORD_LIVE, lease->deliveries,
-                              lt_wall_ms(q->mq) + delay_ms);
+                              not_before);
     if (rc != 0)
         return rc;
     settle_reclaim(q, lease);
