@@ -256,6 +256,13 @@ LEAT_API int leat_open_memory(const leat_options *o, leat **out);
 // Threads  [any] [cb]
 LEAT_API int leat_shutdown(leat *mq);
 
+// leat_sync makes durable what was in a log, and what was committed, when it was called. (Settling
+// a queue's messages is at LOG; closing the store makes it durable.)
+// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED: not all of it.
+// Threads  [any]
+// Blocks   for a sync of each partition with unsynced records, shared with its senders.
+LEAT_API int leat_sync(leat *mq);
+
 // leat_close closes the store when nothing else of it is open, and makes its data durable.
 // Returns  LEAT_EBUSY naming what is still open or held, or (LEAT_STRICT) leased: nothing is
 //          closed; LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED: closed, but not all made durable.
@@ -283,11 +290,27 @@ typedef struct {
 LEAT_API int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o,
                              leat_topic **out);
 
+typedef struct {
+    const char *name;
+    int64_t bytes; // of its segments, what is allocated ahead included
+    int32_t partitions, pad_;
+    uint64_t reserved[4];
+} leat_topic_info;
+
+// leat_topic_list tells which topics exist, those of queues included.
+// Returns  how many; at most max are written, in the order of their creation.
+// Threads  [any] [cb]
+LEAT_API int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_one);
+
 // leat_topic_delete deletes a topic and its records. Calls on its handles are LEAT_EGONE from then
 // on; held messages stay readable.
 // Returns  LEAT_ENOENT; LEAT_EBUSY if a queue stands over it.
 // Threads  [any]
 LEAT_API int leat_topic_delete(leat *mq, const char *name);
+
+// As offsets in seek, assign and delete_records.
+#define LEAT_BEGIN (-4)
+#define LEAT_END   (-5)
 
 typedef struct {
     int64_t begin, end, durable_end; // offsets: first, next to be written, next not yet on disk
@@ -298,6 +321,20 @@ typedef struct {
 // Returns  LEAT_ERANGE (no such partition), LEAT_EGONE.
 // Threads  [any] [cb]
 LEAT_API int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r);
+
+// leat_topic_offset_at finds the first record whose timestamp is timestamp_ms or later. Timestamps
+// need not be in order.
+// Returns  1 with its offset; 0 if there is none, with the end of the partition. LEAT_ERANGE (no
+//          such partition), LEAT_EGONE.
+// Threads  [any] [cb]
+LEAT_API int leat_topic_offset_at(leat_topic *t, int32_t partition, int64_t timestamp_ms,
+                                  int64_t *offset);
+
+// leat_topic_delete_records deletes the records of a partition below offset `before` (LEAT_END:
+// all). What is deleted is read no more; held messages stay readable. Offsets are not used again.
+// Returns  LEAT_ERANGE (no such partition, or beyond the end), LEAT_EGONE, LEAT_EIO, LEAT_ENOSPC.
+// Threads  [any]
+LEAT_API int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t before);
 
 // ---- producer ----------------------------------------------------------------------------------
 
@@ -331,9 +368,8 @@ LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, le
 // .start: where to begin in a partition without a committed offset. Unlike Kafka the default is
 // the earliest, so that nothing is silently skipped.
 enum { LEAT_EARLIEST = 1, LEAT_LATEST = 2, LEAT_NONE = 3 };
-// As offsets in seek and assign.
-#define LEAT_BEGIN (-4)
-#define LEAT_END   (-5)
+// .isolation: whether poll returns what is in the log, or only what no power cut can take back.
+enum { LEAT_READ_LOG = 1, LEAT_READ_DURABLE = 2 };
 
 typedef struct {
     const char *topic;
@@ -344,7 +380,9 @@ typedef struct {
 typedef struct {
     const char *name;         // for traces and leat_group_lag
     int32_t start;            // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
+    int32_t isolation;        // 0: LEAT_READ_LOG
     int32_t max_poll_records; // 0: 500; at most 10,000
+    int32_t pad_;
     uint64_t reserved[8];
 } leat_consumer_options;
 

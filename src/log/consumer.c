@@ -33,6 +33,7 @@ struct leat_consumer {
     const char *name;
     atomic_bool busy; // a call is in progress: acquire on entry, release on leaving
     int32_t start;
+    bool durable; // reads below the durable end only
     size_t records_max;
     struct lt_group *group; // NULL: none
     struct lt_member member;
@@ -251,7 +252,11 @@ static int consumer_read(leat_consumer *c, struct consumer_part *part, size_t *n
                      p->topic->name, p->number);
     if (rc != 0)
         return rc;
-    int64_t end = atomic_load_explicit(&p->end, memory_order_acquire);
+    int64_t begin = atomic_load(&p->begin);
+    if (part->cursor.offset < begin)
+        lt_cursor_seek(&part->cursor, begin); // deleted before it was read
+    int64_t end =
+        atomic_load_explicit(c->durable ? &p->durable_end : &p->end, memory_order_acquire);
     while (*n < c->records_max && lt_cursor_find(&part->cursor, end)) {
         rc = consumer_message_room(c, *n);
         if (rc == 0)
@@ -293,9 +298,12 @@ static bool consumer_arm(leat_consumer *c) {
     lt_waiter_arm(c->mq, &c->waiter);
     if ((c->group && atomic_load(&c->member.stale)) || consumer_topics_alive(c) != 0)
         return true;
-    for (size_t i = 0; i < c->part_count; i++)
-        if (lt_partition_arm(c->part[i].cursor.p, c->part[i].cursor.offset))
+    for (size_t i = 0; i < c->part_count; i++) {
+        struct lt_cursor *at = &c->part[i].cursor;
+        if (c->durable ? lt_partition_arm_durable(at->p, at->offset)
+                       : lt_partition_arm(at->p, at->offset))
             return true;
+    }
     return false;
 }
 
@@ -369,6 +377,8 @@ static int consumer_check(const leat_consumer_options *o) {
     int rc = lt_check_reserved("consumer options", o->reserved, 8);
     if (rc == 0 && (o->start < 0 || o->start > LEAT_NONE))
         rc = lt_fail(LEAT_EINVAL, "consumer options: start is %d", o->start);
+    if (rc == 0 && (o->isolation < 0 || o->isolation > LEAT_READ_DURABLE || o->pad_ != 0))
+        rc = lt_fail(LEAT_EINVAL, "consumer options: isolation is %d", o->isolation);
     if (rc == 0 && (o->max_poll_records < 0 || o->max_poll_records > CONSUMER_RECORDS_MAX))
         rc = lt_fail(LEAT_EINVAL, "consumer options: max_poll_records is %d; 1 to %d",
                      o->max_poll_records, CONSUMER_RECORDS_MAX);
@@ -382,6 +392,7 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
         return NULL;
     }
     c->mq = mq;
+    c->durable = o->isolation == LEAT_READ_DURABLE;
     c->start = o->start ? o->start : LEAT_EARLIEST;
     c->records_max = o->max_poll_records ? (size_t)o->max_poll_records : CONSUMER_RECORDS;
     c->name = o->name ? lt_keep_name(mq, o->name) : NULL; // lags give it out

@@ -270,7 +270,7 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
             rc = partition_sync_to(p, target, &lost);
             p->syncing = false;
             p->poisoned = lost;
-            if (rc == 0) {
+            if (rc == 0 && atomic_load(&p->durable_end) < target) { // a release may be ahead
                 atomic_store(&p->durable_end, target);
                 // Not having it stored costs recovery some evidence, never a record: a failure
                 // here is not the sender's.
@@ -279,20 +279,53 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
             lt_cond_broadcast(&p->synced);
         }
     }
+    bool ring = p->armed_durable;
+    p->armed_durable = false;
     lt_unlock(&p->lock);
+    if (ring)
+        lt_bell_ring(&p->topic->bell);
     return rc;
 }
 
 // ---- reading
 
-bool lt_partition_arm(struct lt_partition *p, int64_t offset) {
+bool lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset) {
+    int64_t found = -1;
     lt_lock(&p->lock);
-    bool there = atomic_load_explicit(&p->end, memory_order_relaxed) > offset ||
+    int64_t begin = atomic_load_explicit(&p->begin, memory_order_relaxed);
+    for (size_t i = 0; i < p->count && found < 0; i++)
+        found = lt_segment_offset_at(p->segs[i], ts, begin);
+    *offset = found >= 0 ? found : atomic_load_explicit(&p->end, memory_order_relaxed);
+    lt_unlock(&p->lock);
+    return found >= 0;
+}
+
+int64_t lt_partition_bytes(struct lt_partition *p) {
+    uint64_t sum = 0;
+    lt_lock(&p->lock);
+    for (size_t i = 0; i < p->count; i++)
+        sum += p->segs[i]->allocated;
+    lt_unlock(&p->lock);
+    return (int64_t)sum;
+}
+
+static bool partition_arm(struct lt_partition *p, int64_t offset, const _Atomic int64_t *end,
+                          bool *armed) {
+    lt_lock(&p->lock);
+    bool there = atomic_load_explicit(end, memory_order_relaxed) > offset ||
                  atomic_load_explicit(&p->topic->gone, memory_order_relaxed);
     if (!there)
-        p->armed = true;
+        *armed = true;
     lt_unlock(&p->lock);
     return there;
+}
+
+bool lt_partition_arm(struct lt_partition *p, int64_t offset) {
+    return partition_arm(p, offset, &p->end, &p->armed);
+}
+
+bool lt_partition_arm_durable(struct lt_partition *p, int64_t offset) {
+    return partition_arm(p, offset, &p->durable_end, &p->armed_durable);
 }
 
 struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first) {
@@ -357,39 +390,58 @@ static size_t partition_releasable(const struct lt_partition *p, int64_t floor) 
     return n;
 }
 
-int lt_partition_release(struct lt_partition *p, int64_t floor) {
-    lt_lock(&p->lock);
-    size_t n = p->releasing ? 0 : partition_releasable(p, floor);
-    if (n == 0) {
-        lt_unlock(&p->lock);
-        return 0;
-    }
-    p->releasing = true; // keeps others from the segments in front
-    int64_t begin = p->segs[n]->base;
-    int rc = partition_note(p, atomic_load(&p->durable_end), begin);
-    lt_unlock(&p->lock);
-    if (rc == 0)
-        rc = lt_slots_sync(&p->mq->log->slots);
-    for (; n > 0 && rc == 0; n--) {
+// Takes the first n segments away, whose records are below the log start. Locks: none; `releasing`
+// keeps others from the segments in front.
+static void partition_drop_first(struct lt_partition *p, size_t n) {
+    for (; n > 0; n--) {
         lt_lock(&p->lock);
-        if (p->count < 2) { // the active one was empty, went, and could not be made anew
-            lt_unlock(&p->lock);
-            break;
-        }
         struct lt_segment *s = p->segs[0];
         p->count--;
         memmove(p->segs, p->segs + 1, p->count * sizeof(struct lt_segment *));
-        atomic_store(&p->begin, p->segs[0]->base);
-        if (atomic_load(&p->durable_end) < p->segs[0]->base)
-            atomic_store(&p->durable_end, p->segs[0]->base); // what is gone needs no sync
         lt_unlock(&p->lock);
         if (p->mq->dir)
             lt_partition_unlink(p, s->base);
         lt_segment_drop(s);
     }
+}
+
+// Moves the log start to `begin`, durably, and gives back the n segments that are below it.
+// Locks: the partition's at entry and exit, not in between.
+static int partition_move_begin(struct lt_partition *p, int64_t begin, size_t n) {
+    p->releasing = true;
+    int rc = partition_note(p, atomic_load(&p->durable_end), begin);
+    lt_unlock(&p->lock);
+    if (rc == 0)
+        rc = lt_slots_sync(&p->mq->log->slots); // the law of release: before a file goes
     lt_lock(&p->lock);
+    if (rc == 0) {
+        atomic_store(&p->begin, begin);
+        if (atomic_load(&p->durable_end) < begin)
+            atomic_store(&p->durable_end, begin); // what is gone needs no sync
+        lt_unlock(&p->lock);
+        partition_drop_first(p, n);
+        lt_lock(&p->lock);
+    }
     p->releasing = false;
     lt_cond_broadcast(&p->synced);
+    return rc;
+}
+
+int lt_partition_release(struct lt_partition *p, int64_t floor) {
+    lt_lock(&p->lock);
+    size_t n = p->releasing ? 0 : partition_releasable(p, floor);
+    int rc = n > 0 ? partition_move_begin(p, p->segs[n]->base, n) : 0;
+    lt_unlock(&p->lock);
+    return rc;
+}
+
+int lt_partition_trim(struct lt_partition *p, int64_t before) {
+    int rc = 0;
+    lt_lock(&p->lock);
+    while (p->releasing)
+        lt_cond_wait(&p->synced, &p->lock);
+    if (before > atomic_load_explicit(&p->begin, memory_order_relaxed))
+        rc = partition_move_begin(p, before, partition_releasable(p, before));
     lt_unlock(&p->lock);
     return rc;
 }

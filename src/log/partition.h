@@ -30,11 +30,12 @@ struct lt_partition {
     _Atomic int64_t begin, end, durable_end;
     struct lt_segment **segs; // in order; the last one is the active one
     size_t count, room;
-    bool armed;     // somebody waits for an append: ring the topic's bell at the next one
-    bool poisoned;  // invariant 4
-    bool syncing;   // a thread is in the sync, without the lock
-    bool dir_owed;  // directory entries are not synced
-    bool releasing; // a thread is giving segments back, without the lock
+    bool armed;         // somebody waits for an append: ring the topic's bell at the next one
+    bool armed_durable; // the same for durable_end
+    bool poisoned;      // invariant 4
+    bool syncing;       // a thread is in the sync, without the lock
+    bool dir_owed;      // directory entries are not synced
+    bool releasing;     // a thread is giving segments back, without the lock
     struct lt_slot *slot;
 };
 
@@ -55,9 +56,18 @@ int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat
 //          disk.
 int lt_partition_sync(struct lt_partition *p, int64_t upto);
 
+// lt_partition_offset_at finds the first record with a timestamp at or behind ts.
+// Returns  false if there is none; *offset is the end then.
+bool lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
+
+// lt_partition_bytes is what its segments take up.
+int64_t lt_partition_bytes(struct lt_partition *p);
+
 // lt_partition_arm asks for a ring of the topic's bell at the next append, unless there is a record
 // at `offset` already. Returns  true if there is.
 bool lt_partition_arm(struct lt_partition *p, int64_t offset);
+// lt_partition_arm_durable is the same for a record that is durable, and a ring when more are.
+bool lt_partition_arm_durable(struct lt_partition *p, int64_t offset);
 
 // lt_partition_pin finds the segment of the first record at or behind `offset` and takes a
 // reference of it; NULL if there is none yet. *first: that record's offset.
@@ -67,6 +77,10 @@ struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int6
 // active one. The log start is durable before a file goes.
 // Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EFULL, LEAT_ENOMEM: nothing was given back.
 int lt_partition_release(struct lt_partition *p, int64_t floor);
+
+// lt_partition_trim moves the log start to `before`, which is at most the end: nobody reads what is
+// below it any more. Segments that are below it as a whole are given back. Errors as above.
+int lt_partition_trim(struct lt_partition *p, int64_t before);
 
 // lt_partition_unlink removes the files of a segment that is gone, and queues' words beside it.
 void lt_partition_unlink(struct lt_partition *p, int64_t base);

@@ -152,7 +152,7 @@ static int recover_cut(struct lt_partition *p) {
 // the log start.
 static int recover_begin(struct lt_partition *p, struct recover_bases *bases, int64_t begin) {
     size_t gone = 0;
-    while (gone < bases->count && bases->base[gone] < begin)
+    while (gone + 1 < bases->count && bases->base[gone + 1] <= begin)
         lt_partition_unlink(p, bases->base[gone++]);
     bases->count -= gone;
     if (gone > 0)
@@ -202,17 +202,20 @@ int lt_partition_recover(struct lt_partition *p) {
     int rc = recover_list(p, &bases);
     if (rc == 0)
         rc = recover_begin(p, &bases, begin);
+    if (rc == 0 && bases.count > 0)
+        end = bases.base[0]; // at or below the log start
     if (rc == 0)
         rc = recover_read(p, &bases, &end, &used);
-    if (rc == 0 && end < durable_end)
-        rc = recover_damage(p, end, durable_end);
+    int64_t known = durable_end > begin ? durable_end : begin;
+    if (rc == 0 && end < known)
+        rc = recover_damage(p, end, known);
     // Only an unfinished tail is left to deal with: segments beyond it can be reached no more.
     for (size_t i = bases.count; rc == 0 && i-- > used;)
         rc = recover_set_aside(p, bases.base[i]);
     if (rc == 0)
         rc = recover_cut(p);
     if (rc == 0)
-        recover_publish(p, begin, end, durable_end > begin ? durable_end : begin);
+        recover_publish(p, begin, end, known);
     lt_free(&p->mq->mem, bases.base);
     return rc;
 }

@@ -11,6 +11,7 @@
 enum {
     SEGMENT_STEP_MIN = 64 * 1024,       // first allocation step, doubling to
     SEGMENT_STEP_MAX = 4 * 1024 * 1024, // this
+    SEGMENT_TIMES = 512,                // records per entry of newest_to
     SEGMENT_RECORD_MIN = 40             // bytes of the smallest record
 };
 
@@ -21,6 +22,7 @@ static void segment_keep(struct lt_pinned *obj) {
 static void segment_free(struct lt_segment *s) {
     leat *mq = s->mq;
     lt_stretch_fini(&s->index);
+    lt_stretch_fini(&s->newest_to);
     if (s->map)
         (void)mq->os->unmap(mq->os, s->map, s->map_size);
     if (s->fd >= 0)
@@ -49,7 +51,9 @@ static struct lt_segment *segment_new(leat *mq, uint64_t size) {
     s->write_at = LT_SEGMENT_PAGE;
     atomic_init(&s->refs, 1);
     atomic_init(&s->limit, LT_NEVER);
+    s->newest = INT64_MIN;
     lt_stretch_init(&s->index, &mq->mem, sizeof(uint32_t), 64);
+    lt_stretch_init(&s->newest_to, &mq->mem, sizeof(int64_t), 16);
     return s;
 }
 
@@ -208,18 +212,62 @@ fail:
     return rc;
 }
 
+// ---- index
+
+// Room in the index for one more record.
+static int segment_index_room(struct lt_segment *s) {
+    uint64_t n = (uint64_t)s->count + 1;
+    if (lt_stretch_reserve(&s->index, n) != 0 ||
+        lt_stretch_reserve(&s->newest_to, n / SEGMENT_TIMES + 1) != 0)
+        return lt_fail_nomem();
+    return 0;
+}
+
+// Takes the record of n bytes at write_at into the index.
+static void segment_index_add(struct lt_segment *s, int64_t timestamp_ms, uint64_t n) {
+    uint32_t *at = lt_stretch_at(&s->index, (uint64_t)s->count);
+    *at = (uint32_t)s->write_at;
+    if (timestamp_ms > s->newest)
+        s->newest = timestamp_ms;
+    *(int64_t *)lt_stretch_at(&s->newest_to, (uint64_t)s->count / SEGMENT_TIMES) = s->newest;
+    s->write_at += n;
+    s->count++;
+}
+
+int64_t lt_segment_offset_at(const struct lt_segment *s, int64_t ts, int64_t from) {
+    uint64_t lo = 0, hi = s->count > 0 ? (uint64_t)(s->count - 1) / SEGMENT_TIMES : 0;
+    if (s->count == 0 || s->newest < ts)
+        return -1;
+    while (lo < hi && from <= s->base) { // the first 512 with which the highest time reaches ts
+        uint64_t mid = lo + (hi - lo) / 2;
+        if (*(const int64_t *)lt_stretch_at(&s->newest_to, mid) < ts)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    // Where the front is deleted, newest_to may speak of what is gone: one by one from there on.
+    int64_t offset = s->base + (int64_t)(lo * SEGMENT_TIMES);
+    for (offset = from > offset ? from : offset; offset < s->base + s->count; offset++) {
+        leat_message m;
+        lt_record_view(lt_segment_record(s, offset), s->base, &m);
+        if (m.timestamp_ms >= ts)
+            return offset;
+    }
+    return -1;
+}
+
 int lt_segment_scan(struct lt_segment *s) {
     for (;;) {
         uint32_t n = lt_record_check(s->map + s->write_at, s->allocated - s->write_at, s->uid,
                                      s->base + s->count, s->base);
         if (n == 0)
             return 0;
-        if (lt_stretch_reserve(&s->index, (uint64_t)s->count + 1) != 0)
-            return lt_fail_nomem();
-        uint32_t *at = lt_stretch_at(&s->index, (uint64_t)s->count);
-        *at = (uint32_t)s->write_at;
-        s->write_at += n;
-        s->count++;
+        int rc = segment_index_room(s);
+        if (rc != 0)
+            return rc;
+        leat_message m;
+        lt_record_view(s->map + s->write_at, s->base, &m);
+        segment_index_add(s, m.timestamp_ms, n);
     }
 }
 
@@ -254,8 +302,9 @@ int lt_segment_append(struct lt_segment *s, const struct lt_plan *plan,
     int rc = segment_room(s, s->write_at + n);
     if (rc != 0)
         return rc;
-    if (lt_stretch_reserve(&s->index, (uint64_t)s->count + 1) != 0)
-        return lt_fail_nomem();
+    rc = segment_index_room(s);
+    if (rc != 0)
+        return rc;
     uint8_t *bytes = segment_write_begin(s, s->write_at, n);
     if (!bytes)
         return lt_fail_nomem();
@@ -263,10 +312,7 @@ int lt_segment_append(struct lt_segment *s, const struct lt_plan *plan,
     rc = segment_write_end(s, s->write_at, bytes, n);
     if (rc != 0)
         return rc;
-    uint32_t *at = lt_stretch_at(&s->index, (uint64_t)s->count);
-    *at = (uint32_t)s->write_at;
-    s->write_at += n;
-    s->count++;
+    segment_index_add(s, stamp->timestamp_ms, n);
     return 0;
 }
 

@@ -27,11 +27,13 @@ struct lt_segment {
     size_t map_size;
     int fd; // -1: memory
     // -- guarded by the partition's lock --
-    uint64_t allocated;      // bytes of the file, or counted as memory
-    uint64_t write_at;       // where the next record goes
-    int64_t count;           // records
-    uint64_t synced_to;      // bytes on disk
-    struct lt_stretch index; // u32 position of each record; read without the lock below `end`
+    uint64_t allocated;          // bytes of the file, or counted as memory
+    uint64_t write_at;           // where the next record goes
+    int64_t count;               // records
+    uint64_t synced_to;          // bytes on disk
+    int64_t newest;              // highest timestamp of its records
+    struct lt_stretch newest_to; // i64, per 512 records: the highest timestamp up to and with them
+    struct lt_stretch index;     // u32 position of each record; read without the lock below `end`
 };
 
 static inline struct lt_segment *lt_segment_of(struct lt_pinned *obj) {
@@ -79,6 +81,10 @@ static inline const uint8_t *lt_segment_record(const struct lt_segment *s, int64
     const uint32_t *at = lt_stretch_at(&s->index, (uint64_t)(offset - s->base));
     return s->map + *at;
 }
+
+// lt_segment_offset_at finds the first record at or behind offset `from` with a timestamp at or
+// behind ts. Locks: the partition's. Returns  its offset, or -1.
+int64_t lt_segment_offset_at(const struct lt_segment *s, int64_t ts, int64_t from);
 
 // ---- words: an array of 8-byte words beside a segment, one for each record
 

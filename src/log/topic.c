@@ -270,15 +270,31 @@ no_admin:
     return rc;
 }
 
+// The topic behind t in `all`, which only grows; NULL: the first one.
+static leat_topic *log_next_topic(struct lt_log *log, leat_topic *t) {
+    lt_lock(&log->table);
+    struct lt_node *n = t ? lt_list_next(&log->all, &t->node) : lt_list_first(&log->all);
+    lt_unlock(&log->table);
+    return n ? LT_CONTAINER(n, leat_topic, node) : NULL;
+}
+
+static int log_sync_topic(leat_topic *t) {
+    int first = 0;
+    for (int32_t i = 0; i < t->partitions; i++) {
+        int rc = lt_partition_sync(&t->part[i], atomic_load(&t->part[i].end));
+        if (rc == LEAT_EGONE)
+            return first; // deleted meanwhile: nothing of it is to be kept
+        first = first ? first : rc;
+    }
+    return first;
+}
+
 static int log_sync_all(leat *mq) {
     struct lt_log *log = mq->log;
     int first = 0;
-    for (struct lt_node *n = lt_list_first(&log->all); n; n = lt_list_next(&log->all, n)) {
-        leat_topic *t = LT_CONTAINER(n, leat_topic, node);
-        for (int32_t i = 0; i < t->partitions && !atomic_load(&t->gone); i++) {
-            int rc = lt_partition_sync(&t->part[i], atomic_load(&t->part[i].end));
-            first = first ? first : rc;
-        }
+    for (leat_topic *t = log_next_topic(log, NULL); t; t = log_next_topic(log, t)) {
+        int rc = log_sync_topic(t);
+        first = first ? first : rc;
     }
     int rc = lt_manifest_sync(&log->manifest);
     first = first ? first : rc;
@@ -293,6 +309,11 @@ int lt_log_close(leat *mq) {
 }
 
 // ---- public
+
+int leat_sync(leat *mq) {
+    int rc = lt_enter(mq, LT_CALL);
+    return rc != 0 ? rc : log_sync_all(mq);
+}
 
 int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out) {
     *out = in ? *in : (leat_topic_options){ 0 };
@@ -418,6 +439,32 @@ int leat_topic_delete(leat *mq, const char *name) {
     return rc;
 }
 
+static int64_t topic_bytes(leat_topic *t) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < t->partitions; i++)
+        sum += lt_partition_bytes(&t->part[i]);
+    return sum;
+}
+
+int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_one) {
+    int rc = lt_enter(mq, LT_CALL_CB);
+    if (rc == 0 && (size_of_one != sizeof(leat_topic_info) || (max > 0 && !out)))
+        rc = lt_fail(LEAT_EINVAL, "topic list: out is NULL or entries of %zu bytes", size_of_one);
+    if (rc != 0)
+        return rc;
+    size_t n = 0;
+    for (leat_topic *t = log_next_topic(mq->log, NULL); t; t = log_next_topic(mq->log, t)) {
+        if (atomic_load(&t->gone))
+            continue;
+        if (n < max)
+            out[n] = (leat_topic_info){ .name = t->name,
+                                        .bytes = topic_bytes(t),
+                                        .partitions = t->partitions };
+        n++;
+    }
+    return (int)n;
+}
+
 int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r) {
     int rc = lt_enter(t ? t->mq : NULL, LT_CALL_CB);
     if (rc == 0 && !r)
@@ -433,4 +480,34 @@ int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r) {
     r->begin = atomic_load(&p->begin);
     r->end = atomic_load(&p->end);
     return 0;
+}
+
+int leat_topic_offset_at(leat_topic *t, int32_t partition, int64_t timestamp_ms, int64_t *offset) {
+    int rc = lt_enter(t ? t->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && !offset)
+        rc = lt_fail(LEAT_EINVAL, "offset at: out is NULL");
+    if (rc == 0)
+        rc = lt_topic_alive(t);
+    if (rc != 0)
+        return rc;
+    struct lt_partition *p = lt_topic_partition(t, partition);
+    return p ? lt_partition_offset_at(p, timestamp_ms, offset) : LEAT_ERANGE;
+}
+
+int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t before) {
+    int rc = lt_enter(t ? t->mq : NULL, LT_CALL);
+    if (rc == 0)
+        rc = lt_topic_alive(t);
+    if (rc != 0)
+        return rc;
+    struct lt_partition *p = lt_topic_partition(t, partition);
+    if (!p)
+        return LEAT_ERANGE;
+    int64_t end = atomic_load(&p->end);
+    if (before == LEAT_END)
+        before = end;
+    if (before < 0 || before > end)
+        return lt_fail(LEAT_ERANGE, "topic %s partition %d ends at %lld, before %lld", t->name,
+                       partition, (long long)end, (long long)before);
+    return lt_partition_trim(p, before);
 }
