@@ -339,8 +339,10 @@ static int manifest_sync_dir_locked(struct lt_manifest *m, const char *path) {
     int rc = fd;
     if (fd >= 0) {
         rc = os->sync(os, fd, true);
-        if (rc < 0)
-            m->poisoned = m->owed = true;
+        if (rc < 0) {
+            m->poisoned = true;
+            m->owed = true;
+        }
         (void)os->close(os, fd);
     }
     return rc == 0 ? 0 : lt_fail_os(rc, "syncing directory %s/%s", m->mq->dir, path);
@@ -353,11 +355,8 @@ int lt_manifest_sync_dir(struct lt_manifest *m, const char *path) {
     return rc;
 }
 
-bool lt_manifest_poisoned(struct lt_manifest *m) {
-    lt_lock(&m->lock);
-    bool poisoned = m->poisoned;
-    lt_unlock(&m->lock);
-    return poisoned;
+bool lt_manifest_poisoned(const struct lt_manifest *m) {
+    return atomic_load_explicit(&m->poisoned, memory_order_relaxed);
 }
 
 const struct lt_note *lt_manifest_next(struct lt_manifest *m, struct lt_map_cursor *at) {

@@ -35,8 +35,9 @@ struct lt_manifest {
     int fd;               // -1: memory
     int64_t end;          // where the next note goes
     bool owed;            // notes are not synced
-    bool poisoned;        // a sync failed: no further note
-    struct lt_map notes;  // by (kind, id); of a memory store too
+    atomic_bool
+        poisoned;        // a sync failed: no further note, no further record; stored under the lock
+    struct lt_map notes; // by (kind, id); of a memory store too
     uint32_t next_id, id_limit;
     uint64_t next_uid, uid_limit;
 };
@@ -57,7 +58,7 @@ int lt_manifest_sync(struct lt_manifest *m);
 // Returns  LEAT_EIO, LEAT_EPOISONED; the system's refusal to open it poisons nothing.
 int lt_manifest_sync_dir(struct lt_manifest *m, const char *path);
 // lt_manifest_poisoned tells whether a sync has failed.
-bool lt_manifest_poisoned(struct lt_manifest *m);
+bool lt_manifest_poisoned(const struct lt_manifest *m);
 // lt_manifest_next iterates over the notes of things that exist, in no order. Only at open.
 const struct lt_note *lt_manifest_next(struct lt_manifest *m, struct lt_map_cursor *at);
 

@@ -124,6 +124,9 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
     if (p->poisoned)
         return lt_fail(LEAT_EPOISONED, "topic %s partition %d: a sync has failed", p->topic->name,
                        p->number);
+    if (lt_manifest_poisoned(&p->mq->log->manifest)) // what says where records are may be lost
+        return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest has failed",
+                       p->topic->name);
     uint64_t n = lt_align8(plan->total);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n)) {
         int rc = partition_roll(p, n);
