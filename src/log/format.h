@@ -45,6 +45,9 @@ enum {
     LT_PROVENANCE = 6 // headers that a dead-letter move adds
 };
 
+enum {
+    LT_GAP_LOST = 1
+}; // reason of a gap before a segment: offsets in use whose records were lost
 enum { LT_RECORD_NULL_VALUE = 1, LT_RECORD_PROVENANCE = 2 };
 
 struct lt_segment_head {

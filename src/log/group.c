@@ -320,6 +320,11 @@ int lt_groups_attach(leat *mq) {
         if (!gt)
             return LEAT_ENOMEM;
         gt->claim[slot->key.partition].slot = slot;
+        // What was committed is in use: after a power cut that took the records the log goes on
+        // behind them, or the group would skip the new ones.
+        int rc = lt_partition_skip_to(&t->part[slot->key.partition], slot->values[0]);
+        if (rc != 0)
+            return rc;
     }
     return 0;
 }

@@ -83,20 +83,29 @@ static void partition_drop_empty(struct lt_partition *p) {
         atomic_store_explicit(&p->segs[p->count - 1]->limit, LT_NEVER, memory_order_release);
 }
 
-// Closes the active segment to appends and begins the next, with room for a record of n bytes.
-static int partition_roll(struct lt_partition *p, uint64_t n) {
+// Where the records end: below the end by a gap only while the segment that states it is made.
+static int64_t partition_records_end(const struct lt_partition *p) {
+    if (p->count == 0)
+        return atomic_load_explicit(&p->begin, memory_order_relaxed);
+    const struct lt_segment *last = p->segs[p->count - 1];
+    return last->base + last->count;
+}
+
+// Closes the active segment to appends and begins the next at offset `end`, with room for a record
+// of n bytes.
+static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n) {
     leat *mq = p->mq;
-    int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
     uint64_t size = (uint64_t)p->topic->segment_bytes;
     if (size < LT_SEGMENT_PAGE + n)
         size = LT_SEGMENT_PAGE + n; // a record larger than a segment gets its own
+    partition_drop_empty(p);
     struct lt_segment_head head = { .topic_id = p->topic->id,
                                     .partition = (uint32_t)p->number,
                                     .base = end,
-                                    .previous_end = end,
+                                    .previous_end = partition_records_end(p),
+                                    .reason = end > partition_records_end(p) ? LT_GAP_LOST : 0,
                                     .created_ms = lt_wall_ms(mq) };
     memcpy(head.topic, p->topic->name, strlen(p->topic->name));
-    partition_drop_empty(p);
     int rc = lt_partition_table_room(p);
     if (rc == 0)
         rc = lt_manifest_new_uid(&mq->log->manifest, &head.uid);
@@ -111,7 +120,8 @@ static int partition_roll(struct lt_partition *p, uint64_t n) {
     if (rc != 0)
         return rc;
     if (p->count > 0)
-        atomic_store_explicit(&p->segs[p->count - 1]->limit, end, memory_order_release);
+        atomic_store_explicit(&p->segs[p->count - 1]->limit, head.previous_end,
+                              memory_order_release);
     p->segs[p->count++] = s;
     p->dir_owed = mq->dir != NULL;
     return 0;
@@ -128,13 +138,14 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
         return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest has failed",
                        p->topic->name);
     uint64_t n = lt_align8(plan->total);
-    if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n)) {
-        int rc = partition_roll(p, n);
+    int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
+    if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n) ||
+        partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
+        int rc = partition_roll(p, offset, n);
         if (rc != 0)
             return rc;
     }
     struct lt_segment *s = p->segs[p->count - 1];
-    int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     int64_t behind = offset - atomic_load_explicit(&p->durable_end, memory_order_relaxed);
     struct lt_stamp stamp = { .uid = s->uid,
                               .offset = offset,
@@ -147,6 +158,26 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
     atomic_store_explicit(&p->end, offset + 1, memory_order_release);
     md->offset = offset;
     return 0;
+}
+
+int lt_partition_skip_to(struct lt_partition *p, int64_t offset) {
+    int rc = 0;
+    lt_lock(&p->lock);
+    int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
+    if (offset > end && offset - end > LT_GAP_MAX) {
+        rc = lt_fail(LEAT_ECORRUPT, "topic %s partition %d ends at %lld, offset %lld is in use",
+                     p->topic->name, p->number, (long long)end, (long long)offset);
+    } else if (offset > end) {
+        rc = partition_roll(p, offset, 0);
+        if (rc == 0) {
+            atomic_store_explicit(&p->end, offset, memory_order_release);
+            lt_say(p->mq, LEAT_LOG_WARNING,
+                   "topic %s partition %d: offsets %lld to %lld were lost and are not used again",
+                   p->topic->name, p->number, (long long)end, (long long)offset - 1);
+        }
+    }
+    lt_unlock(&p->lock);
+    return rc;
 }
 
 int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md) {

@@ -50,6 +50,12 @@ int lt_partition_recover(struct lt_partition *p);
 // Returns  LEAT_EGONE, LEAT_EPOISONED, LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM: not stored.
 int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md);
 
+// lt_partition_skip_to makes the log go on at `offset`, if it ends below, with the gap stated in
+// the next segment's header: the offsets in between were handed out or committed and are lost.
+// Returns  LEAT_ECORRUPT (a jump over LT_GAP_MAX), LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM.
+int lt_partition_skip_to(struct lt_partition *p, int64_t offset);
+#define LT_GAP_MAX (INT64_C(1) << 32)
+
 // lt_partition_sync returns when the offsets below `upto` are on disk. The first caller becomes
 // the leader for all that were appended before its sync began; later ones wait for the next.
 // Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED (the manifest), LEAT_EGONE: unknown what is on

@@ -107,9 +107,10 @@ static bool recover_head_fits(const struct lt_partition *p, const struct lt_segm
            head->base == base && head->previous_end <= base;
 }
 
-// Opens and scans one segment and puts it into the partition's table.
-// Returns  1 if its page is not valid, 0, or an error.
-static int recover_segment(struct lt_partition *p, int64_t base) {
+// Opens and scans the segment at `base`, with which the log goes on at `end` or, if it says so,
+// behind a gap; and puts it into the partition's table.
+// Returns  1 if its page is not valid or it does not follow, 0, or an error.
+static int recover_segment(struct lt_partition *p, int64_t base, int64_t end) {
     char path[LT_PATH_MAX];
     struct lt_segment_head head;
     struct lt_segment *s;
@@ -123,6 +124,10 @@ static int recover_segment(struct lt_partition *p, int64_t base) {
         lt_segment_drop(s);
         return lt_fail(LEAT_ECORRUPT, "%s/%s belongs to topic id %u partition %u base %lld",
                        p->mq->dir, path, head.topic_id, head.partition, (long long)head.base);
+    }
+    if (base > end && (head.previous_end != end || base - end > LT_GAP_MAX)) {
+        lt_segment_drop(s);
+        return 1;
     }
     rc = lt_segment_scan(s);
     if (rc == 0)
@@ -166,10 +171,10 @@ static int recover_begin(struct lt_partition *p, struct recover_bases *bases, in
 // were taken.
 static int recover_read(struct lt_partition *p, const struct recover_bases *bases, int64_t *end,
                         size_t *used) {
-    for (*used = 0; *used < bases->count && bases->base[*used] == *end; ++*used) {
-        int rc = recover_segment(p, *end);
+    for (*used = 0; *used < bases->count && bases->base[*used] >= *end; ++*used) {
+        int rc = recover_segment(p, bases->base[*used], *end);
         if (rc == 1)
-            return 0; // no valid page: the log ends before it
+            return 0; // the log ends before it
         if (rc != 0)
             return rc;
         const struct lt_segment *s = p->segs[p->count - 1];

@@ -152,12 +152,6 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
         }
         if (offset < 0)
             return 0;
-        int64_t begin = atomic_load(&part->p->begin);
-        if (offset < begin) { // deleted before it was delivered
-            if (lt_window_gap(&part->window, offset, begin) != 0)
-                return lt_fail_nomem();
-            continue;
-        }
         lt_cursor_seek(&part->cursor, offset);
         bool found = lt_cursor_find(&part->cursor, end);
         if (found && part->cursor.offset == offset) {

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { REAL_MS = 20000, SECOND = 1000 };
 
@@ -173,4 +174,59 @@ Test(topic, list_names_what_exists) {
     fails(LEAT_EINVAL, leat_topic_list(mq, info, 4, 1));
     fails(LEAT_EINVAL, leat_topic_list(mq, NULL, 1, sizeof info[0]));
     ok(leat_close_all(mq, 0));
+}
+
+// A power cut can keep a commit and lose the records before it. Their offsets are not used again,
+// or the group would skip what is sent later.
+Test(durable, what_was_committed_and_lost_is_never_another_record) {
+    for (int rounds = 0; rounds < 2; rounds++) {
+        char path[SCRATCH_PATH];
+        leat_consumer *c;
+        const leat_message *m;
+        scratch_make(dir);
+        open_store(true);
+        for (int i = 0; i < 10; i++)
+            send_at(1 + i);
+        size_t size;
+        ok(leat_consumer_open(mq, "g", NULL, &c));
+        ok(leat_consumer_subscribe(c, "t"));
+        gives(10, leat_poll(c, 0, &m));
+        ok(leat_commit(c));
+        char copy[SCRATCH_PATH];
+        scratch_make(copy);
+        scratch_remove(copy);    // a name that is free
+        scratch_copy(dir, copy); // before anything is synced
+        ok(leat_close_all(mq, 0));
+        scratch_remove(dir);
+        scratch_join(path, copy, "1/0/%020d.log", 0);
+        unsigned char *bytes = scratch_read(path, &size);
+        memset(bytes + 4096 + 40 * 4, 0, size - 4096 - 40 * 4); // the disk has four records
+        scratch_write(path, bytes, size);
+        free(bytes);
+        ok(leat_open(copy, &(leat_options){ .acks = LEAT_ACKS_LOG, .clock = LEAT_CLOCK_MANUAL },
+                     &mq));
+        if (rounds == 1) { // it holds over another open, too
+            ok(leat_close_all(mq, 0));
+            ok(leat_open(copy, &(leat_options){ .acks = LEAT_ACKS_LOG, .clock = LEAT_CLOCK_MANUAL },
+                         &mq));
+        }
+        ok(leat_topic_open(mq, "t", NULL, &t));
+        ok(leat_producer_open(mq, NULL, &p));
+        leat_metadata md;
+        ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("new") }, &md));
+        cr_assert_eq(md.offset, 10);
+        ok(leat_consumer_open(mq, "g", NULL, &c));
+        ok(leat_consumer_subscribe(c, "t"));
+        gives(1, leat_poll(c, 0, &m));
+        is(m[0].value, "new");
+        ok(leat_consumer_seek(c, "t", 0, LEAT_BEGIN));
+        gives(5, leat_poll(c, 0, &m)); // four, the gap, one
+        cr_assert(m[3].offset == 3 && m[4].offset == 10);
+        gives(0, leat_poll(c, 0, &m));
+        int64_t offset;
+        gives(1, leat_topic_offset_at(t, 0, 1000000, &offset));
+        cr_assert_eq(offset, 10);
+        ok(leat_close_all(mq, 0));
+        scratch_remove(copy);
+    }
 }
