@@ -38,6 +38,29 @@ LEAT_API int leat_clock_now(leat *mq, int64_t *mono_ms, int64_t *wall_ms);
 // Returns  LEAT_ETIMEDOUT after real_timeout_ms of real time.
 LEAT_API int leat_clock_wait_blocked(leat *mq, int callers, int64_t real_timeout_ms);
 
+enum {
+    LEAT_OP_APPEND =
+        1, // leat_send, leat_queue_send, a dead-letter move: before the record is stored
+    LEAT_OP_SPACE = 2, // the same, where room for it is got
+    LEAT_OP_SYNC = 3,  // a sync of a partition: an error poisons it, as a real one does
+    LEAT_OP_RECEIVE = 4,
+    LEAT_OP_SETTLE = 5, // ack, nack, extend: the lease stands
+    LEAT_OP_COMMIT = 6,
+    LEAT_OP_MEMORY = 7, // allocations: LEAT_ENOMEM, no topic, no delay; the last push counts
+    LEAT_OP_PUBLISH = 8 // topic: the channel
+};
+
+// leat_fault_push makes the next `count` (LEAT_FOREVER: all) calls of a kind return `error` (0:
+// only late) after delay_ms of the store's time. Faults are used up first in, first out. topic: of
+// a queue's receive and settle the queue's name; NULL and partition -1: any. Inside a callback, and
+// for space and sync, there is no delay. Threads  [any] [cb]
+LEAT_API int leat_fault_push(leat *mq, int op, const char *topic, int32_t partition, int error,
+                             int64_t count, int64_t delay_ms);
+
+// leat_fault_clear takes back all faults that are not used up.
+// Threads  [any] [cb]
+LEAT_API int leat_fault_clear(leat *mq);
+
 #ifdef __cplusplus
 }
 #endif

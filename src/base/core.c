@@ -54,8 +54,13 @@ int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
     if (rc != 0)
         goto no_clock;
     rc = lt_pins_init(&mq->pins, &mq->mem);
+    if (rc != 0)
+        goto no_pins;
+    rc = lt_faults_init(&mq->faults);
     if (rc == 0)
         return 0;
+    lt_pins_fini(&mq->pins);
+no_pins:
     lt_clock_fini(&mq->clock);
 no_clock:
     lt_mutex_fini(&mq->children_lock);
@@ -63,6 +68,7 @@ no_clock:
 }
 
 void lt_core_fini(leat *mq) {
+    lt_faults_fini(mq);
     lt_pins_fini(&mq->pins);
     lt_clock_fini(&mq->clock);
     lt_mutex_fini(&mq->children_lock);

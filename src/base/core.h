@@ -7,6 +7,7 @@
 #include "base/chance.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/os.h"
@@ -45,6 +46,7 @@ struct leat {
     atomic_bool shut;             // set once by leat_shutdown; seq_cst
     struct lt_clock clock;
     struct lt_pins pins;
+    struct lt_faults faults;
     struct lt_mutex children_lock; // guards children and chance
     struct lt_list children;
     struct lt_chance chance;

@@ -3,17 +3,30 @@
 // "no room" and the hook sees size 0 only for a free.
 #include "base/mem.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+static bool mem_denied(struct lt_mem *m) {
+    int64_t n = atomic_load_explicit(&m->deny, memory_order_relaxed);
+    while (n > 0 && !atomic_compare_exchange_weak_explicit(
+                        &m->deny, &n, n - 1, memory_order_relaxed, memory_order_relaxed))
+        ;
+    return n != 0;
+}
+
 void *lt_alloc(struct lt_mem *m, size_t size) {
     size_t want = size ? size : 1;
+    if (mem_denied(m))
+        return NULL;
     return m->fn ? m->fn(m->ctx, NULL, want) : malloc(want);
 }
 
 void *lt_zalloc(struct lt_mem *m, size_t size) {
     size_t want = size ? size : 1;
+    if (mem_denied(m))
+        return NULL;
     if (!m->fn)
         return calloc(1, want); // fresh pages are zero already: calloc does not touch them
     void *p = m->fn(m->ctx, NULL, want);
@@ -24,6 +37,8 @@ void *lt_zalloc(struct lt_mem *m, size_t size) {
 
 void *lt_resize(struct lt_mem *m, void *old, size_t size) {
     size_t want = size ? size : 1;
+    if (mem_denied(m))
+        return NULL;
     return m->fn ? m->fn(m->ctx, old, want) : realloc(old, want);
 }
 

@@ -9,13 +9,15 @@
 
 #include "leat.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 // struct lt_mem says where memory comes from. fn NULL = the C library. Zeroed is ready for use.
-// Threads: as many as fn allows; lt_mem itself is never written after it was set.
+// Threads: as many as fn allows; fn and ctx are never written after they were set.
 struct lt_mem {
     leat_alloc_fn fn;
     void *ctx;
+    _Atomic int64_t deny; // so many allocations to come are refused, -1: all. Relaxed: a count
 };
 
 // lt_alloc gives size bytes with unknown content; size 0 gives one byte.

@@ -5,6 +5,7 @@
 // the group has shared out anew, read what is there. If nothing is: register for news with each
 // partition, look once more, wait. What poll returned is pinned by one token per partition and
 // segment; the tokens end at the next poll.
+#include "leat_test.h"
 #include "log/group.h"
 #include "log/log.h"
 
@@ -568,7 +569,9 @@ static int consumer_commit(leat_consumer *c) {
         const struct lt_cursor *at = &c->part[i].cursor;
         if (at->offset < 0)
             continue;
-        int rc = lt_group_commit(c->group, c->assigned ? NULL : &c->member, at->p->topic,
+        int rc = lt_fault(c->mq, LEAT_OP_COMMIT, at->p->topic->name, at->p->number, true);
+        if (rc == 0)
+            rc = lt_group_commit(c->group, c->assigned ? NULL : &c->member, at->p->topic,
                                  at->p->number, at->offset);
         if (rc == 0)
             c->part[i].uncommitted = false;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "leat_test.h"
 #include "log/partition.h"
 
 #include "base/bytes.h"
@@ -152,7 +153,9 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
                               .base = s->base,
                               .timestamp_ms = md->timestamp_ms,
                               .behind = (uint16_t)(behind < 65535 ? behind : 65535) };
-    int rc = lt_segment_append(s, plan, &stamp);
+    int rc = lt_fault(p->mq, LEAT_OP_SPACE, p->topic->name, p->number, false);
+    if (rc == 0)
+        rc = lt_segment_append(s, plan, &stamp);
     if (rc != 0)
         return rc;
     atomic_store_explicit(&p->end, offset + 1, memory_order_release);
@@ -232,7 +235,11 @@ static struct lt_segment *partition_unsynced(struct lt_partition *p, int64_t aft
 }
 
 // *lost: the sync itself failed, so that nobody knows what is on disk.
-static int partition_sync_segment(struct lt_segment *s, bool *lost) {
+static int partition_sync_segment(struct lt_partition *p, struct lt_segment *s, bool *lost) {
+    int fault = lt_fault(p->mq, LEAT_OP_SYNC, p->topic->name, p->number, false);
+    *lost = fault != 0;
+    if (fault != 0)
+        return fault;
     struct lt_os *os = s->mq->os;
     int rc = s->fd < 0 ? 0 : os->sync(os, s->fd, false);
     *lost = rc < 0;
@@ -249,7 +256,7 @@ static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost)
     for (int64_t after = -1; rc == 0 && (s = partition_unsynced(p, after, target, &upto));) {
         after = s->base;
         lt_unlock(&p->lock);
-        rc = partition_sync_segment(s, lost);
+        rc = partition_sync_segment(p, s, lost);
         lt_lock(&p->lock);
         if (rc == 0)
             s->synced_to = upto;

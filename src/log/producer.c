@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "leat_test.h"
 #include "base/hash.h"
 #include "log/log.h"
 
@@ -60,6 +61,9 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     if (!p)
         return LEAT_ERANGE;
     leat_metadata where;
+    rc = lt_fault(p->mq, LEAT_OP_APPEND, s->topic->name, p->number, true);
+    if (rc != 0)
+        return rc;
     rc = lt_partition_append(p, &plan, &where);
     if (rc == 0 && s->acks == LEAT_ACKS_DISK) {
         rc = lt_partition_sync(p, where.offset + 1);

@@ -4,6 +4,7 @@
 // A publish: find the channel, walk its list, walk the patterns. Its own price is two counter steps
 // of grace, and for each who hears it two steps of that subscription's word; and the wall clock,
 // which costs as much as all of the rest and is therefore read only when somebody hears it.
+#include "leat_test.h"
 #include "pubsub/channel.h"
 
 #include "base/hash.h"
@@ -177,6 +178,9 @@ int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
         return lt_check_name("channel", channel);
     if (!data && size != 0)
         return lt_fail(LEAT_EINVAL, "channel %.32s: %zu bytes at NULL", channel, size);
+    rc = lt_fault(mq, LEAT_OP_PUBLISH, channel, -1, true);
+    if (rc != 0)
+        return rc;
     struct lt_channels *cs = mq->channels;
     size_t n = strnlen(channel, LT_PATTERN_MAX + 1);
     uint64_t hash = lt_hash_bytes(channel, n, cs->seed);

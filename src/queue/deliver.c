@@ -2,6 +2,7 @@
 // deliver: receive. The happy path: the window names the lowest offset to hand out, the cursor
 // finds its record, the word takes the delivery count, a lease and a view are made. A receive that
 // finds nothing joins the line; only the first in line looks, and whoever leaves wakes the next.
+#include "leat_test.h"
 #include "queue/room.h"
 
 enum { DELIVER_GENERATIONS = 4096, DELIVER_GENERATION_BLOCK = 1 << 24 };
@@ -277,6 +278,8 @@ int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_
         rc = lt_check_timeout(timeout_ms);
     if (rc == 0 && (!m || max == 0))
         rc = lt_fail(LEAT_EINVAL, "queue %s: receive into no message", q->name);
+    if (rc == 0)
+        rc = lt_fault(q->mq, LEAT_OP_RECEIVE, q->name, -1, true);
     if (rc != 0)
         return rc;
     if (max > INT32_MAX)

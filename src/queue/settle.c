@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 // settle: ack, nack, extend, and what happens when time is over. None of it allocates. The word is
 // stored first; if that fails the lease stands as it was.
+#include "leat_test.h"
 #include "queue/room.h"
 
 // ---- shared steps. Locks: the queue's
@@ -201,6 +202,8 @@ static int settle_enter(leat_queue *q, const leat_message *m, const char *what) 
     int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
     if (rc == 0 && !m)
         rc = lt_fail(LEAT_EINVAL, "%s: the message is NULL", what);
+    if (rc == 0)
+        rc = lt_fault(q->mq, LEAT_OP_SETTLE, q->name, -1, true);
     if (rc == 0)
         lt_due_fire(q->mq);
     return rc;

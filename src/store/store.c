@@ -67,11 +67,12 @@ int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat
     int rc = store_check_options(o);
     if (rc != 0)
         return rc;
-    struct lt_mem mem = { o->alloc, o->alloc_ctx };
+    struct lt_mem mem = { .fn = o->alloc, .ctx = o->alloc_ctx };
     leat *mq = lt_zalloc(&mem, sizeof *mq);
     if (!mq)
         return lt_fail_nomem();
-    mq->mem = mem;
+    mq->mem.fn = mem.fn;
+    mq->mem.ctx = mem.ctx;
     mq->dir_fd = mq->lock_fd = -1;
     rc = lt_core_init(mq, o, os);
     if (rc != 0)
@@ -167,7 +168,7 @@ static int store_views(leat *mq) {
 }
 
 static int store_free(leat *mq) {
-    struct lt_mem mem = mq->mem;
+    struct lt_mem mem = { .fn = mq->mem.fn, .ctx = mq->mem.ctx };
     lt_trace(mq, "close", NULL, NULL, 0);
     int rc = lt_queues_close(mq);
     lt_channels_close(mq);
