@@ -212,6 +212,17 @@ static int os_unmap(struct lt_os *os, void *p, size_t n) {
     return munmap(p, n) == 0 ? 0 : -errno;
 }
 
+static int os_populate(struct lt_os *os, void *p, size_t n) {
+    (void)os;
+#ifdef MADV_POPULATE_WRITE
+    return madvise(p, n, MADV_POPULATE_WRITE) == 0 ? 0 : -errno;
+#else
+    (void)p;
+    (void)n;
+    return -EINVAL;
+#endif
+}
+
 struct lt_os *lt_os_system(void) {
     static struct lt_os system = {
         .mono_ns = os_mono_ns,
@@ -235,6 +246,7 @@ struct lt_os *lt_os_system(void) {
         .writes_in_place = os_writes_in_place,
         .map = os_map,
         .unmap = os_unmap,
+        .populate = os_populate,
     };
     return &system;
 }

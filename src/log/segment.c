@@ -11,6 +11,7 @@
 enum {
     SEGMENT_STEP_MIN = 64 * 1024,       // first allocation step, doubling to
     SEGMENT_STEP_MAX = 4 * 1024 * 1024, // this
+    SEGMENT_POPULATE = 128 * 1024,      // pages made ready ahead; more dirties more than is written
     SEGMENT_TIMES = 512,                // records per entry of newest_to
     SEGMENT_RECORD_MIN = 40             // bytes of the smallest record
 };
@@ -97,6 +98,24 @@ static int segment_room(struct lt_segment *s, uint64_t need) {
         }
     }
     s->allocated = to;
+    return 0;
+}
+
+// Gets the pages below `need` ready, some way ahead: one call where there would be a page fault
+// each, and an error code where there would be SIGBUS. Not for the first ones: a small topic stays
+// small.
+static int segment_populate(struct lt_segment *s, uint64_t need) {
+    struct lt_os *os = s->mq->os;
+    if (need <= s->populated || need <= SEGMENT_STEP_MIN || !os->populate ||
+        (s->fd >= 0 && !s->mq->mapped_write))
+        return 0;
+    uint64_t from = s->populated > s->write_at ? s->populated : s->write_at & ~UINT64_C(4095);
+    uint64_t to = need + SEGMENT_POPULATE < s->allocated ? need + SEGMENT_POPULATE : s->allocated;
+    int rc = os->populate(os, s->map + from, to - from);
+    if (rc < 0 && rc != -EINVAL)
+        return lt_fail_os(rc, "making pages of a segment ready in %s",
+                          s->mq->dir ? s->mq->dir : "memory");
+    s->populated = to & ~UINT64_C(4095);
     return 0;
 }
 
@@ -300,9 +319,10 @@ int lt_segment_append(struct lt_segment *s, const struct lt_plan *plan,
                       const struct lt_stamp *stamp) {
     uint64_t n = lt_align8(plan->total);
     int rc = segment_room(s, s->write_at + n);
-    if (rc != 0)
-        return rc;
-    rc = segment_index_room(s);
+    if (rc == 0)
+        rc = segment_populate(s, s->write_at + n);
+    if (rc == 0)
+        rc = segment_index_room(s);
     if (rc != 0)
         return rc;
     uint8_t *bytes = segment_write_begin(s, s->write_at, n);

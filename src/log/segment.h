@@ -28,6 +28,7 @@ struct lt_segment {
     int fd; // -1: memory
     // -- guarded by the partition's lock --
     uint64_t allocated;          // bytes of the file, or counted as memory
+    uint64_t populated;          // bytes whose pages are ready to be stored to
     uint64_t write_at;           // where the next record goes
     int64_t count;               // records
     uint64_t synced_to;          // bytes on disk
