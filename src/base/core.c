@@ -95,9 +95,9 @@ int lt_enter(leat *mq, int where) {
         return lt_fail(LEAT_EINVAL, "the handle is NULL");
     if (lt_forked(mq))
         return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
-    if (atomic_load_explicit(&mq->shut, memory_order_relaxed))
+    if (atomic_load_explicit(&mq->shut, memory_order_relaxed) && !(where & LT_CALL_SHUT))
         return lt_fail(LEAT_ECLOSED, "the store was shut down");
-    if (where == LT_CALL && core_callback_depth > 0)
+    if (core_callback_depth > 0 && !(where & LT_CALL_CB))
         return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
     return 0;
 }

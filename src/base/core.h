@@ -64,7 +64,8 @@ struct leat {
 int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os);
 void lt_core_fini(leat *mq);
 
-enum { LT_CALL = 0, LT_CALL_CB = 1 }; // may the call be made inside a callback?
+// Bits: may the call be made inside a callback, and after leat_shutdown?
+enum { LT_CALL = 0, LT_CALL_CB = 1, LT_CALL_SHUT = 2 };
 // lt_enter is the first line of every public call.
 // Returns  LEAT_EINVAL (NULL), LEAT_EFORK, LEAT_ECLOSED, LEAT_EDEADLK.
 int lt_enter(leat *mq, int where);

@@ -443,12 +443,9 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
 }
 
 int leat_consumer_close(leat_consumer *c) {
-    if (!c)
-        return lt_fail(LEAT_EINVAL, "the handle is NULL");
-    if (lt_forked(c->mq))
-        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
-    if (lt_in_callback())
-        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    int rc = lt_enter(c ? c->mq : NULL, LT_CALL_SHUT);
+    if (rc != 0)
+        return rc;
     if (atomic_exchange_explicit(&c->busy, true, memory_order_acquire))
         return lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s",
                        c->name ? c->name : "(unnamed)");

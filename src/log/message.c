@@ -79,10 +79,11 @@ int leat_message_hold(leat *mq, const leat_message *m, leat_message *kept) {
 }
 
 int leat_message_release(leat *mq, leat_message *m) {
-    if (!mq || !m)
-        return lt_fail(LEAT_EINVAL, "release: store or message is NULL");
-    if (lt_forked(mq))
-        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
     // Also after leat_shutdown: what was handed out must be given back.
+    int rc = lt_enter(mq, LT_CALL_CB | LT_CALL_SHUT);
+    if (rc == 0 && !m)
+        rc = lt_fail(LEAT_EINVAL, "release: the message is NULL");
+    if (rc != 0)
+        return rc;
     return lt_pin_end(mq, m->view, LT_PIN_VIEW | LT_PIN_HELD);
 }

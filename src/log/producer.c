@@ -123,15 +123,11 @@ int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer *
 }
 
 int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
-    if (!p)
-        return lt_fail(LEAT_EINVAL, "the handle is NULL");
-    int rc = lt_check_timeout(timeout_ms);
+    int rc = lt_enter(p ? p->mq : NULL, LT_CALL_SHUT);
+    if (rc == 0)
+        rc = lt_check_timeout(timeout_ms);
     if (rc != 0)
         return rc;
-    if (lt_forked(p->mq))
-        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
-    if (lt_in_callback())
-        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
     lt_child_remove(p->mq, &p->child);
     producer_free(p);
     return 0;

@@ -465,17 +465,25 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
     return (int)n;
 }
 
-int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r) {
-    int rc = lt_enter(t ? t->mq : NULL, LT_CALL_CB);
-    if (rc == 0 && !r)
-        rc = lt_fail(LEAT_EINVAL, "topic range: out is NULL");
+// The first lines of every public call about one partition.
+static int topic_enter_partition(leat_topic *t, int32_t partition, int where,
+                                 struct lt_partition **p) {
+    int rc = lt_enter(t ? t->mq : NULL, where);
     if (rc == 0)
         rc = lt_topic_alive(t);
     if (rc != 0)
         return rc;
-    struct lt_partition *p = lt_topic_partition(t, partition);
-    if (!p)
-        return LEAT_ERANGE;
+    *p = lt_topic_partition(t, partition);
+    return *p ? 0 : LEAT_ERANGE;
+}
+
+int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r) {
+    struct lt_partition *p;
+    int rc = topic_enter_partition(t, partition, LT_CALL_CB, &p);
+    if (rc == 0 && !r)
+        rc = lt_fail(LEAT_EINVAL, "topic range: out is NULL");
+    if (rc != 0)
+        return rc;
     r->durable_end = atomic_load(&p->durable_end);
     r->begin = atomic_load(&p->begin);
     r->end = atomic_load(&p->end);
@@ -483,26 +491,18 @@ int leat_topic_range(leat_topic *t, int32_t partition, leat_range *r) {
 }
 
 int leat_topic_offset_at(leat_topic *t, int32_t partition, int64_t timestamp_ms, int64_t *offset) {
-    int rc = lt_enter(t ? t->mq : NULL, LT_CALL_CB);
+    struct lt_partition *p;
+    int rc = topic_enter_partition(t, partition, LT_CALL_CB, &p);
     if (rc == 0 && !offset)
         rc = lt_fail(LEAT_EINVAL, "offset at: out is NULL");
-    if (rc == 0)
-        rc = lt_topic_alive(t);
-    if (rc != 0)
-        return rc;
-    struct lt_partition *p = lt_topic_partition(t, partition);
-    return p ? lt_partition_offset_at(p, timestamp_ms, offset) : LEAT_ERANGE;
+    return rc != 0 ? rc : lt_partition_offset_at(p, timestamp_ms, offset);
 }
 
 int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t before) {
-    int rc = lt_enter(t ? t->mq : NULL, LT_CALL);
-    if (rc == 0)
-        rc = lt_topic_alive(t);
+    struct lt_partition *p;
+    int rc = topic_enter_partition(t, partition, LT_CALL, &p);
     if (rc != 0)
         return rc;
-    struct lt_partition *p = lt_topic_partition(t, partition);
-    if (!p)
-        return LEAT_ERANGE;
     int64_t end = atomic_load(&p->end);
     if (before == LEAT_END)
         before = end;

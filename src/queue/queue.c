@@ -476,14 +476,11 @@ static int queue_close_locked(leat_queue *q) {
 }
 
 int leat_queue_close(leat_queue *q) {
-    if (!q)
-        return lt_fail(LEAT_EINVAL, "the handle is NULL");
-    if (lt_forked(q->mq))
-        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
-    if (lt_in_callback())
-        return lt_fail(LEAT_EDEADLK, "not allowed inside a callback");
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_SHUT);
+    if (rc != 0)
+        return rc;
     lt_lock(&q->mq->log->admin);
-    int rc = queue_close_locked(q);
+    rc = queue_close_locked(q);
     lt_unlock(&q->mq->log->admin);
     return rc;
 }

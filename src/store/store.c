@@ -123,10 +123,9 @@ int leat_test_open(leat **out) {
 // ---- close
 
 int leat_shutdown(leat *mq) {
-    if (!mq)
-        return lt_fail(LEAT_EINVAL, "the handle is NULL");
-    if (lt_forked(mq))
-        return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
+    int rc = lt_enter(mq, LT_CALL_CB | LT_CALL_SHUT);
+    if (rc != 0)
+        return rc;
     atomic_store(&mq->shut, true);
     lt_wake_all(mq);
     return 0;
