@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-// queue: open and close, settings, counts.
+// queue: open and close, send, counts.
 #include "queue/room.h"
-
-#include "base/bytes.h"
 
 #include <string.h>
 
-enum { QUEUE_NOTE_HEAD = 32, QUEUE_VISIBILITY_MS = 30000 };
+enum { QUEUE_VISIBILITY_MS = 30000 };
 
 // ---- small things that the other files share
 
@@ -147,64 +145,16 @@ static leat_queue *queue_find(leat *mq, const char *name) {
     return NULL;
 }
 
-// ---- the note of a queue
-
-static int queue_write_note(const leat_queue *q, const struct lt_queue_settings *set) {
-    uint8_t body[QUEUE_NOTE_HEAD + 4 + 2 * 256];
-    size_t name = strlen(q->name), dead = strlen(set->dead_letter);
-    memset(body, 0, QUEUE_NOTE_HEAD);
-    lt_put_u32(body, q->topic->id);
-    lt_put_u32(body + 4, (uint32_t)set->acks);
-    lt_put_u32(body + 8, (uint32_t)set->deliveries_max);
-    lt_put_u64(body + 16, (uint64_t)set->visibility_ms);
-    lt_put_u64(body + 24, (uint64_t)set->in_flight_max);
-    uint8_t *at = body + QUEUE_NOTE_HEAD;
-    lt_put_u16(at, (uint16_t)name);
-    memcpy(at + 2, q->name, name);
-    at += 2 + name;
-    lt_put_u16(at, (uint16_t)dead);
-    memcpy(at + 2, set->dead_letter, dead);
-    at += 2 + dead;
-    return lt_manifest_note(&q->mq->log->manifest, LT_NOTE_QUEUE, q->id, body, (size_t)(at - body));
-}
-
-// Takes one name out of a note. Returns false if it does not fit.
-static bool queue_read_name(const uint8_t **at, const uint8_t *end, char out[250]) {
-    if (end - *at < 2)
-        return false;
-    uint16_t n = lt_get_u16(*at);
-    if (n >= 250 || end - *at - 2 < n)
-        return false;
-    memcpy(out, *at + 2, n);
-    out[n] = '\0';
-    *at += 2 + n;
-    return true;
-}
-
-static bool queue_settings_sound(const struct lt_queue_settings *set) {
-    return (set->acks == LEAT_ACKS_DEFAULT || set->acks == LEAT_ACKS_LOG ||
-            set->acks == LEAT_ACKS_DISK) &&
-           set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
-           set->visibility_ms > 0 && set->visibility_ms <= LT_DELAY_MAX_MS &&
-           set->in_flight_max > 0 && set->in_flight_max <= LT_LEASE_SLOTS_MAX;
-}
+// ---- what the manifest says
 
 static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **out) {
     char name[250];
+    uint32_t topic_id;
     struct lt_queue_settings set;
-    const uint8_t *at = note->body + QUEUE_NOTE_HEAD, *end = note->body + note->size;
-    if (note->size < QUEUE_NOTE_HEAD || !queue_read_name(&at, end, name) ||
-        !queue_read_name(&at, end, set.dead_letter) || lt_check_name("queue", name) != 0)
-        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of queue id %u is unsound", mq->dir,
-                       note->id);
-    set.acks = (int32_t)lt_get_u32(note->body + 4);
-    set.deliveries_max = (int32_t)lt_get_u32(note->body + 8);
-    set.visibility_ms = (int64_t)lt_get_u64(note->body + 16);
-    set.in_flight_max = (int64_t)lt_get_u64(note->body + 24);
-    if (!queue_settings_sound(&set))
-        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the settings of queue %s are unsound", mq->dir,
-                       name);
-    leat_topic *t = lt_topic_by_id(mq, lt_get_u32(note->body));
+    int rc = lt_settings_read(mq, note, name, &topic_id, &set);
+    if (rc != 0)
+        return rc;
+    leat_topic *t = lt_topic_by_id(mq, topic_id);
     if (!t || queue_find(mq, name))
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: queue %s has no topic, or is there twice",
                        mq->dir, name);
@@ -216,70 +166,6 @@ static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **ou
     t->queues++;
     *out = q;
     return 0;
-}
-
-// ---- options
-
-static int queue_check_options(const char *name, const leat_queue_options *o) {
-    int rc = lt_check_reserved("queue options", o->reserved, 8);
-    if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
-        rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
-    if (rc == 0 && o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG &&
-        o->acks != LEAT_ACKS_DISK)
-        rc = lt_fail(LEAT_EINVAL, "queue %s: acks is %d", name, o->acks);
-    if (rc == 0 && (o->deliveries_max < LEAT_UNLIMITED || o->deliveries_max > 4095))
-        rc = lt_fail(LEAT_EINVAL, "queue %s: deliveries_max is %d; 1 to 4095", name,
-                     o->deliveries_max);
-    if (rc == 0 && (o->partitions < 0 || o->partitions > LT_PARTITIONS_MAX))
-        rc = lt_fail(LEAT_EINVAL, "queue %s: partitions is %d; 1 to %d", name, o->partitions,
-                     LT_PARTITIONS_MAX);
-    if (rc == 0 && (o->visibility_timeout_ms < 0 || o->visibility_timeout_ms > LT_DELAY_MAX_MS))
-        rc = lt_fail(LEAT_EINVAL, "queue %s: visibility_timeout_ms is %lld; up to 366 days", name,
-                     (long long)o->visibility_timeout_ms);
-    if (rc == 0 && (o->in_flight_max < 0 || o->in_flight_max > LT_LEASE_SLOTS_MAX))
-        rc = lt_fail(LEAT_EINVAL, "queue %s: in_flight_max is %lld; 1 to %u", name,
-                     (long long)o->in_flight_max, LT_LEASE_SLOTS_MAX);
-    if (rc == 0 && o->topic)
-        rc = lt_check_name("topic", o->topic);
-    if (rc == 0 && o->dead_letter)
-        rc = lt_check_name("queue", o->dead_letter);
-    return rc;
-}
-
-// Puts the non-zero options over *set.
-static void queue_apply(const leat_queue_options *o, struct lt_queue_settings *set) {
-    if (o->acks)
-        set->acks = o->acks;
-    if (o->deliveries_max)
-        set->deliveries_max = o->deliveries_max == LEAT_UNLIMITED ? 0 : o->deliveries_max;
-    if (o->visibility_timeout_ms)
-        set->visibility_ms = o->visibility_timeout_ms;
-    if (o->in_flight_max)
-        set->in_flight_max = o->in_flight_max;
-    if (o->dead_letter)
-        memcpy(set->dead_letter, o->dead_letter, strlen(o->dead_letter) + 1);
-}
-
-static int queue_differs(const leat_queue *q, const char *field) {
-    return lt_fail(LEAT_EEXIST, "queue %s exists with another %s", q->name, field);
-}
-
-// Compares what was asked with what is. *change: settings are to be altered.
-static int queue_compare(const leat_queue *q, const leat_queue_options *o, bool *change) {
-    struct lt_queue_settings want = q->set;
-    queue_apply(o, &want);
-    if (o->topic && strcmp(o->topic, q->topic->name) != 0)
-        return queue_differs(q, "topic");
-    if (o->partitions && o->partitions != q->topic->partitions)
-        return queue_differs(q, "partitions");
-    const char *field = want.acks != q->set.acks                       ? "acks"
-                        : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
-                        : want.visibility_ms != q->set.visibility_ms   ? "visibility_timeout_ms"
-                        : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"
-                        : strcmp(want.dead_letter, q->set.dead_letter) != 0 ? "dead_letter"
-                                                                            : NULL;
-    *change = field != NULL;
-    return field && !(o->flags & LEAT_ALTER) ? queue_differs(q, field) : 0;
 }
 
 // ---- creating and altering. Locks: admin held
@@ -363,7 +249,7 @@ static int queue_make_over(leat_topic *t, const char *name, const leat_queue_opt
     }
     rc = queue_reserve_name(q);
     if (rc == 0)
-        rc = queue_write_note(q, set);
+        rc = lt_settings_write(q, set);
     if (rc != 0) {
         lt_lock(&mq->log->table);
         if (lt_map_get(&mq->log->queue_names, name, strlen(name)) == q)
@@ -380,7 +266,7 @@ static int queue_make_over(leat_topic *t, const char *name, const leat_queue_opt
 static int queue_make(leat *mq, const char *name, const leat_queue_options *o, leat_queue **out) {
     struct lt_queue_settings set = { .visibility_ms = QUEUE_VISIBILITY_MS,
                                      .in_flight_max = LT_IN_FLIGHT };
-    queue_apply(o, &set);
+    lt_settings_apply(o, &set);
     leat_topic *t;
     leat_queue *dead, *q = NULL;
     bool made = false;
@@ -404,10 +290,10 @@ static int queue_make(leat *mq, const char *name, const leat_queue_options *o, l
 static int queue_alter(leat_queue *q, const leat_queue_options *o) {
     struct lt_queue_settings set = q->set;
     leat_queue *dead;
-    queue_apply(o, &set);
+    lt_settings_apply(o, &set);
     int rc = queue_find_dead(q->mq, q->name, &set, &dead);
     if (rc == 0)
-        rc = queue_write_note(q, &set);
+        rc = lt_settings_write(q, &set);
     if (rc != 0)
         return rc;
     lt_lock(&q->lock);
@@ -423,7 +309,7 @@ static int queue_open_locked(leat *mq, const char *name, const leat_queue_option
     bool change = false;
     int rc = 0;
     if (q)
-        rc = queue_compare(q, o, &change);
+        rc = lt_settings_compare(q, o, &change);
     else if (o->flags & LEAT_MUST_EXIST)
         rc = lt_fail(LEAT_ENOENT, "queue %s does not exist", name);
     else
@@ -450,7 +336,7 @@ int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o, lea
     if (rc == 0)
         rc = lt_check_name("queue", name);
     if (rc == 0)
-        rc = queue_check_options(name, o);
+        rc = lt_settings_check(name, o);
     if (rc != 0)
         return rc;
     lt_lock(&mq->log->admin);

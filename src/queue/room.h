@@ -88,6 +88,20 @@ void lt_queue_plan(leat_queue *q);
 void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease);
 void lt_queue_trace(leat_queue *q, const char *event, uint32_t partition, int64_t offset, int rc);
 
+// ---- settings.c
+// lt_settings_check checks a queue's options.
+int lt_settings_check(const char *name, const leat_queue_options *o);
+// lt_settings_apply puts the options that are not zero over *set.
+void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *set);
+// lt_settings_compare compares what was asked with what is. *change: settings are to be altered.
+// Returns  LEAT_EEXIST naming the field that differs.
+int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *change);
+// lt_settings_write writes the note of q with these settings; lt_settings_read reads one.
+// Returns  as lt_manifest_note; LEAT_ECORRUPT.
+int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set);
+int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint32_t *topic_id,
+                     struct lt_queue_settings *set);
+
 // ---- restore.c
 int lt_queue_restore_state(leat_queue *q);
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+// settings: what a queue was told to be: from options, to and from its note in the manifest.
+#include "queue/room.h"
+
+#include "base/bytes.h"
+
+#include <string.h>
+
+enum { SETTINGS_NOTE_HEAD = 32 };
+
+// ---- the note of a queue
+
+int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) {
+    uint8_t body[SETTINGS_NOTE_HEAD + 4 + 2 * 256];
+    size_t name = strlen(q->name), dead = strlen(set->dead_letter);
+    memset(body, 0, SETTINGS_NOTE_HEAD);
+    lt_put_u32(body, q->topic->id);
+    lt_put_u32(body + 4, (uint32_t)set->acks);
+    lt_put_u32(body + 8, (uint32_t)set->deliveries_max);
+    lt_put_u64(body + 16, (uint64_t)set->visibility_ms);
+    lt_put_u64(body + 24, (uint64_t)set->in_flight_max);
+    uint8_t *at = body + SETTINGS_NOTE_HEAD;
+    lt_put_u16(at, (uint16_t)name);
+    memcpy(at + 2, q->name, name);
+    at += 2 + name;
+    lt_put_u16(at, (uint16_t)dead);
+    memcpy(at + 2, set->dead_letter, dead);
+    at += 2 + dead;
+    return lt_manifest_note(&q->mq->log->manifest, LT_NOTE_QUEUE, q->id, body, (size_t)(at - body));
+}
+
+// Takes one name out of a note. Returns false if it does not fit.
+static bool settings_read_name(const uint8_t **at, const uint8_t *end, char out[250]) {
+    if (end - *at < 2)
+        return false;
+    uint16_t n = lt_get_u16(*at);
+    if (n >= 250 || end - *at - 2 < n)
+        return false;
+    memcpy(out, *at + 2, n);
+    out[n] = '\0';
+    *at += 2 + n;
+    return true;
+}
+
+static bool settings_sound(const struct lt_queue_settings *set) {
+    return (set->acks == LEAT_ACKS_DEFAULT || set->acks == LEAT_ACKS_LOG ||
+            set->acks == LEAT_ACKS_DISK) &&
+           set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
+           set->visibility_ms > 0 && set->visibility_ms <= LT_DELAY_MAX_MS &&
+           set->in_flight_max > 0 && set->in_flight_max <= LT_LEASE_SLOTS_MAX;
+}
+
+int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint32_t *topic_id,
+                     struct lt_queue_settings *set) {
+    const uint8_t *at = note->body + SETTINGS_NOTE_HEAD, *end = note->body + note->size;
+    if (note->size < SETTINGS_NOTE_HEAD || !settings_read_name(&at, end, name) ||
+        !settings_read_name(&at, end, set->dead_letter) || lt_check_name("queue", name) != 0)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of queue id %u is unsound", mq->dir,
+                       note->id);
+    *topic_id = lt_get_u32(note->body);
+    set->acks = (int32_t)lt_get_u32(note->body + 4);
+    set->deliveries_max = (int32_t)lt_get_u32(note->body + 8);
+    set->visibility_ms = (int64_t)lt_get_u64(note->body + 16);
+    set->in_flight_max = (int64_t)lt_get_u64(note->body + 24);
+    if (!settings_sound(set))
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the settings of queue %s are unsound", mq->dir,
+                       name);
+    return 0;
+}
+
+// ---- options
+
+int lt_settings_check(const char *name, const leat_queue_options *o) {
+    int rc = lt_check_reserved("queue options", o->reserved, 8);
+    if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
+    if (rc == 0 && o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG &&
+        o->acks != LEAT_ACKS_DISK)
+        rc = lt_fail(LEAT_EINVAL, "queue %s: acks is %d", name, o->acks);
+    if (rc == 0 && (o->deliveries_max < LEAT_UNLIMITED || o->deliveries_max > 4095))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: deliveries_max is %d; 1 to 4095", name,
+                     o->deliveries_max);
+    if (rc == 0 && (o->partitions < 0 || o->partitions > LT_PARTITIONS_MAX))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: partitions is %d; 1 to %d", name, o->partitions,
+                     LT_PARTITIONS_MAX);
+    if (rc == 0 && (o->visibility_timeout_ms < 0 || o->visibility_timeout_ms > LT_DELAY_MAX_MS))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: visibility_timeout_ms is %lld; up to 366 days", name,
+                     (long long)o->visibility_timeout_ms);
+    if (rc == 0 && (o->in_flight_max < 0 || o->in_flight_max > LT_LEASE_SLOTS_MAX))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: in_flight_max is %lld; 1 to %u", name,
+                     (long long)o->in_flight_max, LT_LEASE_SLOTS_MAX);
+    if (rc == 0 && o->topic)
+        rc = lt_check_name("topic", o->topic);
+    if (rc == 0 && o->dead_letter)
+        rc = lt_check_name("queue", o->dead_letter);
+    return rc;
+}
+
+void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *set) {
+    if (o->acks)
+        set->acks = o->acks;
+    if (o->deliveries_max)
+        set->deliveries_max = o->deliveries_max == LEAT_UNLIMITED ? 0 : o->deliveries_max;
+    if (o->visibility_timeout_ms)
+        set->visibility_ms = o->visibility_timeout_ms;
+    if (o->in_flight_max)
+        set->in_flight_max = o->in_flight_max;
+    if (o->dead_letter)
+        memcpy(set->dead_letter, o->dead_letter, strlen(o->dead_letter) + 1);
+}
+
+static int settings_differ(const leat_queue *q, const char *field) {
+    return lt_fail(LEAT_EEXIST, "queue %s exists with another %s", q->name, field);
+}
+
+int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *change) {
+    struct lt_queue_settings want = q->set;
+    lt_settings_apply(o, &want);
+    if (o->topic && strcmp(o->topic, q->topic->name) != 0)
+        return settings_differ(q, "topic");
+    if (o->partitions && o->partitions != q->topic->partitions)
+        return settings_differ(q, "partitions");
+    const char *field = want.acks != q->set.acks                       ? "acks"
+                        : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
+                        : want.visibility_ms != q->set.visibility_ms   ? "visibility_timeout_ms"
+                        : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"
+                        : strcmp(want.dead_letter, q->set.dead_letter) != 0 ? "dead_letter"
+                                                                            : NULL;
+    *change = field != NULL;
+    return field && !(o->flags & LEAT_ALTER) ? settings_differ(q, field) : 0;
+}
