@@ -275,10 +275,20 @@ LEAT_API int leat_close_all(leat *mq, int64_t timeout_ms);
 
 // ---- topic -------------------------------------------------------------------------------------
 
+// .when_full: what happens to a partition at its retention_bytes or retention_records.
+enum {
+    LEAT_DELETE_OLDEST =
+        1,          // the default: whole segments go, the oldest first, never the active one
+    LEAT_REJECT = 2 // sends are LEAT_EFULL until records are deleted
+};
+
 typedef struct {
-    uint32_t flags;        // LEAT_MUST_EXIST
-    int32_t partitions;    // 0: 1; at most 1,024
-    int64_t segment_bytes; // 0: 64 MiB; 16 KiB to 4 GiB - 4 KiB
+    uint32_t flags;            // LEAT_MUST_EXIST
+    int32_t partitions;        // 0: 1; at most 1,024
+    int64_t segment_bytes;     // 0: 64 MiB; 16 KiB to 4 GiB - 4 KiB
+    int64_t retention_bytes;   // of each partition; 0: unlimited
+    int64_t retention_records; // of each partition; 0: unlimited
+    int32_t when_full, pad_;
     uint64_t reserved[8];
 } leat_topic_options;
 
@@ -292,8 +302,9 @@ LEAT_API int leat_topic_open(leat *mq, const char *name, const leat_topic_option
 
 typedef struct {
     const char *name;
-    int64_t bytes; // of its segments, what is allocated ahead included
-    int32_t partitions, pad_;
+    int64_t bytes;                              // of its segments, what is allocated ahead included
+    int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
+    int32_t partitions, when_full;
     uint64_t reserved[4];
 } leat_topic_info;
 
@@ -357,7 +368,7 @@ LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 // leat_send appends r to topic t and returns when it is as safe as the acks level says. It never
 // retries.
 // Returns  0 with *md (which may be NULL) filled. Certainly not stored: LEAT_ETOOBIG, LEAT_ERANGE
-//          (no such partition), LEAT_EGONE, LEAT_EFULL (memory store), LEAT_ENOSPC,
+//          (no such partition), LEAT_EGONE, LEAT_EFULL (memory store, LEAT_REJECT), LEAT_ENOSPC,
 //          LEAT_EPOISONED. LEAT_EIO: with LEAT_ACKS_DISK unknown, *md says where it may be.
 // Threads  [any] [cb]
 // Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition.

@@ -125,7 +125,17 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n) {
                               memory_order_release);
     p->segs[p->count++] = s;
     p->dir_owed = mq->dir != NULL;
+    p->rolled = true;
     return 0;
+}
+
+// Tells whether a record of n bytes more is over what the topic keeps.
+static bool partition_is_full(const struct lt_partition *p, int64_t n) {
+    const leat_topic *t = p->topic;
+    int64_t records = atomic_load_explicit(&p->end, memory_order_relaxed) -
+                      atomic_load_explicit(&p->begin, memory_order_relaxed);
+    return (t->retention_bytes != LEAT_UNLIMITED && p->bytes + n > t->retention_bytes) ||
+           (t->retention_records != LEAT_UNLIMITED && records >= t->retention_records);
 }
 
 static int partition_append_locked(struct lt_partition *p, const struct lt_plan *plan,
@@ -139,6 +149,9 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
         return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest has failed",
                        p->topic->name);
     uint64_t n = lt_align8(plan->total);
+    if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, (int64_t)n))
+        return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,
+                       p->number);
     int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n) ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
@@ -158,6 +171,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
         rc = lt_segment_append(s, plan, &stamp);
     if (rc != 0)
         return rc;
+    p->bytes += (int64_t)n;
     atomic_store_explicit(&p->end, offset + 1, memory_order_release);
     md->offset = offset;
     return 0;
@@ -191,12 +205,15 @@ int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat
                            .offset = -1 };
     lt_lock(&p->lock);
     int rc = partition_append_locked(p, plan, md);
-    bool ring = rc == 0 && p->armed;
+    bool ring = rc == 0 && p->armed, rolled = p->rolled;
     if (ring)
         p->armed = false;
+    p->rolled = false;
     lt_unlock(&p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);
+    if (rolled)
+        lt_partition_retain(p);
     lt_trace(p->mq, "append", NULL, md, rc);
     return rc;
 }
@@ -437,6 +454,7 @@ static void partition_drop_first(struct lt_partition *p, size_t n) {
     for (; n > 0; n--) {
         lt_lock(&p->lock);
         struct lt_segment *s = p->segs[0];
+        p->bytes -= (int64_t)(s->write_at - LT_SEGMENT_PAGE);
         p->count--;
         memmove(p->segs, p->segs + 1, p->count * sizeof(struct lt_segment *));
         lt_unlock(&p->lock);
@@ -474,6 +492,26 @@ int lt_partition_release(struct lt_partition *p, int64_t floor) {
     int rc = n > 0 ? partition_move_begin(p, p->segs[n]->base, n) : 0;
     lt_unlock(&p->lock);
     return rc;
+}
+
+void lt_partition_retain(struct lt_partition *p) {
+    const leat_topic *t = p->topic;
+    lt_lock(&p->lock);
+    int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed), bytes = p->bytes;
+    size_t n = 0;
+    while (n + 1 < p->count && !p->releasing && t->when_full == LEAT_DELETE_OLDEST) {
+        bytes -= (int64_t)(p->segs[n]->write_at - LT_SEGMENT_PAGE);
+        bool over = (t->retention_bytes != LEAT_UNLIMITED && bytes >= t->retention_bytes) ||
+                    (t->retention_records != LEAT_UNLIMITED &&
+                     end - p->segs[n + 1]->base >= t->retention_records);
+        if (!over) // without this segment less than the topic is to keep would be left
+            break;
+        n++;
+    }
+    // A failure leaves the segments for the next roll.
+    if (n > 0)
+        (void)partition_move_begin(p, p->segs[n]->base, n);
+    lt_unlock(&p->lock);
 }
 
 int lt_partition_trim(struct lt_partition *p, int64_t before) {

@@ -35,6 +35,8 @@ struct lt_partition {
     bool poisoned;      // invariant 4
     bool syncing;       // a thread is in the sync, without the lock
     bool dir_owed;      // directory entries are not synced
+    bool rolled;        // a segment was begun: see whether the oldest ones are to go
+    int64_t bytes;      // of the records in its segments
     bool releasing;     // a thread is giving segments back, without the lock
     struct lt_slot *slot;
 };
@@ -83,6 +85,10 @@ struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int6
 // active one. The log start is durable before a file goes.
 // Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EFULL, LEAT_ENOMEM: nothing was given back.
 int lt_partition_release(struct lt_partition *p, int64_t floor);
+
+// lt_partition_retain gives back the oldest segments as the topic's retention says: whole ones, as
+// long as what is left is not less than it is to keep, never the active one.
+void lt_partition_retain(struct lt_partition *p);
 
 // lt_partition_trim moves the log start to `before`, which is at most the end: nobody reads what is
 // below it any more. Segments that are below it as a whole are given back. Errors as above.

@@ -189,6 +189,7 @@ static void recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
         struct lt_segment *s = p->segs[i];
         if (i + 1 < p->count)
             atomic_store(&s->limit, s->base + s->count);
+        p->bytes += (int64_t)(s->write_at - LT_SEGMENT_PAGE);
         s->synced_to = s->base + s->count <= durable_end ? s->write_at : 0;
     }
     p->dir_owed = durable_end < end;

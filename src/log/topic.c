@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TOPIC_NOTE_HEAD = 16, TOPIC_OWNED = 1 };
+enum { TOPIC_NOTE_HEAD = 40, TOPIC_OWNED = 1 };
 
 // ---- finding
 
@@ -41,6 +41,13 @@ int lt_topic_alive(const leat_topic *t) {
 }
 
 // ---- making and freeing
+
+static void topic_set(leat_topic *t, const leat_topic_options *o) {
+    t->segment_bytes = o->segment_bytes;
+    t->retention_bytes = o->retention_bytes;
+    t->retention_records = o->retention_records;
+    t->when_full = o->when_full;
+}
 
 static void topic_free(leat_topic *t) {
     leat *mq = t->mq;
@@ -90,6 +97,9 @@ static int topic_note(leat_topic *t) {
     lt_put_u32(body, t->owned ? TOPIC_OWNED : 0);
     lt_put_u32(body + 4, (uint32_t)t->partitions);
     lt_put_u64(body + 8, (uint64_t)t->segment_bytes);
+    lt_put_u64(body + 16, (uint64_t)t->retention_bytes);
+    lt_put_u64(body + 24, (uint64_t)t->retention_records);
+    lt_put_u64(body + 32, (uint64_t)t->when_full);
     memcpy(body + TOPIC_NOTE_HEAD, t->name, n);
     return lt_manifest_note(&t->mq->log->manifest, LT_NOTE_TOPIC, t->id, body, TOPIC_NOTE_HEAD + n);
 }
@@ -123,7 +133,7 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     leat_topic *t = topic_new(mq, name, o->partitions);
     if (!t)
         return LEAT_ENOMEM;
-    t->segment_bytes = o->segment_bytes;
+    topic_set(t, o);
     t->owned = owned;
     int rc = lt_manifest_new_id(&log->manifest, &t->id);
     if (rc == 0)
@@ -147,7 +157,10 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
     memcpy(name, note->body + TOPIC_NOTE_HEAD, n);
     name[n] = '\0';
     leat_topic_options o = { .partitions = (int32_t)lt_get_u32(note->body + 4),
-                             .segment_bytes = (int64_t)lt_get_u64(note->body + 8) };
+                             .segment_bytes = (int64_t)lt_get_u64(note->body + 8),
+                             .retention_bytes = (int64_t)lt_get_u64(note->body + 16),
+                             .retention_records = (int64_t)lt_get_u64(note->body + 24),
+                             .when_full = (int32_t)lt_get_u32(note->body + 32) };
     leat_topic_options full;
     if (lt_check_name("topic", name) != 0 || lt_topic_check_options(&o, &full) != 0)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of topic id %u is unsound", mq->dir,
@@ -156,7 +169,7 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
     if (!t)
         return LEAT_ENOMEM;
     t->id = note->id;
-    t->segment_bytes = full.segment_bytes;
+    topic_set(t, &full);
     t->owned = (lt_get_u32(note->body) & TOPIC_OWNED) != 0;
     int rc = topic_enter(mq->log, t, false);
     if (rc == LEAT_EEXIST)
@@ -332,17 +345,39 @@ int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out
     if (out->segment_bytes < 16384 || out->segment_bytes > (INT64_C(4) << 30) - 4096)
         return lt_fail(LEAT_EINVAL, "segment_bytes is %lld; 16 KiB to 4 GiB - 4 KiB",
                        (long long)out->segment_bytes);
+    if (out->retention_bytes == 0)
+        out->retention_bytes = LEAT_UNLIMITED;
+    if (out->retention_records == 0)
+        out->retention_records = LEAT_UNLIMITED;
+    if (out->when_full == 0)
+        out->when_full = LEAT_DELETE_OLDEST;
+    if (out->retention_bytes < LEAT_UNLIMITED || out->retention_records < LEAT_UNLIMITED)
+        return lt_fail(LEAT_EINVAL, "retention_bytes is %lld, retention_records %lld",
+                       (long long)out->retention_bytes, (long long)out->retention_records);
+    if (out->when_full < 0 || out->when_full > LEAT_REJECT || out->pad_ != 0)
+        return lt_fail(LEAT_EINVAL, "when_full is %d", out->when_full);
     return 0;
 }
 
+// Tells whether a setting that was asked for is the one that is.
+static int topic_same_one(const leat_topic *t, const char *field, int64_t asked, int64_t is) {
+    if (asked == 0 || asked == is)
+        return 0;
+    return lt_fail(LEAT_EEXIST, "topic %s exists with %s %lld, not %lld", t->name, field,
+                   (long long)is, (long long)asked);
+}
+
 static int topic_same(const leat_topic *t, const leat_topic_options *asked) {
-    if (asked && asked->partitions != 0 && asked->partitions != t->partitions)
-        return lt_fail(LEAT_EEXIST, "topic %s exists with partitions %d, not %d", t->name,
-                       t->partitions, asked->partitions);
-    if (asked && asked->segment_bytes != 0 && asked->segment_bytes != t->segment_bytes)
-        return lt_fail(LEAT_EEXIST, "topic %s exists with segment_bytes %lld, not %lld", t->name,
-                       (long long)t->segment_bytes, (long long)asked->segment_bytes);
-    return 0;
+    if (!asked)
+        return 0;
+    int rc = topic_same_one(t, "partitions", asked->partitions, t->partitions);
+    if (rc == 0)
+        rc = topic_same_one(t, "segment_bytes", asked->segment_bytes, t->segment_bytes);
+    if (rc == 0)
+        rc = topic_same_one(t, "retention_bytes", asked->retention_bytes, t->retention_bytes);
+    if (rc == 0)
+        rc = topic_same_one(t, "retention_records", asked->retention_records, t->retention_records);
+    return rc != 0 ? rc : topic_same_one(t, "when_full", asked->when_full, t->when_full);
 }
 
 static int topic_open_locked(leat *mq, const char *name, const leat_topic_options *asked,
@@ -459,7 +494,10 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
         if (n < max)
             out[n] = (leat_topic_info){ .name = t->name,
                                         .bytes = topic_bytes(t),
-                                        .partitions = t->partitions };
+                                        .retention_bytes = t->retention_bytes,
+                                        .retention_records = t->retention_records,
+                                        .partitions = t->partitions,
+                                        .when_full = t->when_full };
         n++;
     }
     return (int)n;

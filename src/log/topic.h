@@ -17,6 +17,8 @@ struct leat_topic {
     uint32_t id;
     int32_t partitions;
     int64_t segment_bytes;
+    int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
+    int32_t when_full;
     bool owned;          // by the queue of its name
     int queues;          // that stand over it; guarded by the log's admin lock
     atomic_bool gone;    // deleted; set once, under the lock of each partition in turn
