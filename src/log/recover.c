@@ -95,6 +95,20 @@ static int recover_set_aside(struct lt_partition *p, int64_t base) {
     return rc == 0 ? 0 : lt_fail_os(rc, "setting %s/%s aside", mq->dir, from);
 }
 
+// Sets aside what is behind the first `used` segments. The names are durable before anything is
+// appended: a segment that came back under its own would follow what stands there by then.
+static int recover_set_all_aside(struct lt_partition *p, const struct recover_bases *bases,
+                                 size_t used) {
+    int rc = 0;
+    for (size_t i = bases->count; rc == 0 && i-- > used;)
+        rc = recover_set_aside(p, bases->base[i]);
+    if (rc != 0 || bases->count == used)
+        return rc;
+    char path[LT_PATH_MAX];
+    lt_partition_path(path, p);
+    return lt_manifest_sync_dir(&p->mq->log->manifest, path);
+}
+
 static int recover_damage(const struct lt_partition *p, int64_t from, int64_t to) {
     return lt_fail(LEAT_ECORRUPT,
                    "topic %s partition %d: offsets %lld to %lld are damaged or missing in %s",
@@ -137,6 +151,16 @@ static int recover_segment(struct lt_partition *p, int64_t base, int64_t end) {
     else
         lt_segment_drop(s);
     return rc;
+}
+
+// Drops what was read: all of it is below the log start. The records from there up to the log start
+// were deleted before they were synced, and a power cut took them, so no evidence says otherwise.
+static void recover_forget(struct lt_partition *p) {
+    for (size_t i = 0; i < p->count; i++) {
+        lt_partition_unlink(p, p->segs[i]->base);
+        lt_segment_drop(p->segs[i]);
+    }
+    p->count = 0;
 }
 
 // Cuts what follows the last whole record of the last segment kept.
@@ -183,19 +207,30 @@ static int recover_read(struct lt_partition *p, const struct recover_bases *base
     return 0;
 }
 
-static void recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
-                            int64_t durable_end) {
+static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
+                           int64_t durable_end) {
     for (size_t i = 0; i < p->count; i++) {
         struct lt_segment *s = p->segs[i];
+        int64_t past = s->base + s->count;
         if (i + 1 < p->count)
-            atomic_store(&s->limit, s->base + s->count);
+            atomic_store(&s->limit, past);
         p->bytes += (int64_t)(s->write_at - LT_SEGMENT_PAGE);
-        s->synced_to = s->base + s->count <= durable_end ? s->write_at : 0;
+        s->synced_to = past <= durable_end ? s->write_at : 0;
+        if (past <= durable_end)
+            continue;
+        // Not known to be on disk: written again, and synced before the first acks DISK.
+        uint64_t from = 0; // the header page, too
+        if (durable_end > s->base)
+            from = (uint64_t)(lt_segment_record(s, durable_end) - s->map);
+        int rc = lt_segment_redirty(s, from);
+        if (rc != 0)
+            return rc;
     }
     p->dir_owed = durable_end < end;
     atomic_store(&p->begin, begin);
     atomic_store(&p->durable_end, durable_end);
     atomic_store(&p->end, end);
+    return 0;
 }
 
 int lt_partition_recover(struct lt_partition *p) {
@@ -212,16 +247,19 @@ int lt_partition_recover(struct lt_partition *p) {
         end = bases.base[0]; // at or below the log start
     if (rc == 0)
         rc = recover_read(p, &bases, &end, &used);
-    int64_t known = durable_end > begin ? durable_end : begin;
-    if (rc == 0 && end < known)
-        rc = recover_damage(p, end, known);
+    if (rc == 0 && end < durable_end && durable_end > begin)
+        rc = recover_damage(p, end, durable_end);
     // Only an unfinished tail is left to deal with: segments beyond it can be reached no more.
-    for (size_t i = bases.count; rc == 0 && i-- > used;)
-        rc = recover_set_aside(p, bases.base[i]);
+    if (rc == 0)
+        rc = recover_set_all_aside(p, &bases, used);
+    if (rc == 0 && end < begin) {
+        recover_forget(p);
+        end = begin;
+    }
     if (rc == 0)
         rc = recover_cut(p);
     if (rc == 0)
-        recover_publish(p, begin, end, known);
+        rc = recover_publish(p, begin, end, durable_end > begin ? durable_end : begin);
     lt_free(&p->mq->mem, bases.base);
     return rc;
 }

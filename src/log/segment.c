@@ -307,6 +307,18 @@ int lt_segment_cut(struct lt_segment *s, const char *path) {
     return 0;
 }
 
+int lt_segment_redirty(struct lt_segment *s, uint64_t from) {
+    if (!s->mq->mapped_write) {
+        int rc = lt_pwrite_full(s->mq->os, s->fd, s->map + from, s->write_at - from, (int64_t)from);
+        return rc == 0 ? 0 : lt_fail_os(rc, "writing a segment again in %s", s->mq->dir);
+    }
+    for (uint64_t at = from & ~UINT64_C(4095); at < s->write_at; at += 4096) {
+        volatile uint8_t *byte = s->map + at;
+        *byte = *byte; // the page is dirty by it
+    }
+    return 0;
+}
+
 uint64_t lt_segment_count_max(const struct lt_segment *s) {
     return (s->map_size - LT_SEGMENT_PAGE) / SEGMENT_RECORD_MIN;
 }

@@ -68,6 +68,10 @@ bool lt_segment_tail_is_clean(const struct lt_segment *s);
 // Returns  LEAT_EIO.
 int lt_segment_cut(struct lt_segment *s, const char *path);
 
+// lt_segment_redirty makes the kernel write the bytes from `from` to the last record once more at
+// the next sync: after a sync that failed in an earlier run it may hold, and call clean, what the
+// disk does not have. Returns  LEAT_EIO, LEAT_ENOSPC: only where it does not write in place.
+int lt_segment_redirty(struct lt_segment *s, uint64_t from);
 // lt_segment_count_max is how many records s can hold at the most.
 uint64_t lt_segment_count_max(const struct lt_segment *s);
 // lt_segment_fits tells whether n more bytes fit, without allocating.

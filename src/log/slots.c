@@ -108,6 +108,8 @@ static int slots_open_file(struct lt_slots *s) {
     struct lt_file_info info;
     int rc = os->info(os, fd, &info);
     void *p = NULL;
+    if (rc == 0 && info.size == 0) // new: its name is durable before anything rests on a slot
+        rc = os->sync(os, s->mq->dir_fd, true);
     if (rc == 0)
         rc = os->map(os, fd, SLOTS_FILE_MAX, s->mq->mapped_write, &p);
     if (rc < 0)
