@@ -51,6 +51,7 @@ static int ledger_add(struct lt_ledger *l, const struct lt_segment *s, bool crea
     memmove(&l->sheet[at + 1], &l->sheet[at], (l->count - at) * sizeof *l->sheet);
     l->sheet[at] = sheet;
     l->count++;
+    l->dir_owed |= create && l->mq->dir; // it may have been there: once too often does no harm
     return 0;
 }
 
@@ -153,6 +154,12 @@ int lt_ledger_sync(struct lt_ledger *l) {
     for (size_t i = 0; i < l->count; i++) {
         int rc = lt_words_sync(&l->sheet[i].words);
         first = first ? first : rc;
+    }
+    if (l->dir_owed && first == 0) {
+        char path[LT_PATH_MAX];
+        lt_partition_path(path, l->p);
+        first = lt_manifest_sync_dir(&l->mq->log->manifest, path);
+        l->dir_owed = first != 0;
     }
     return first;
 }

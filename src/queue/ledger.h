@@ -22,6 +22,7 @@ struct lt_ledger {
     uint32_t queue_id;
     struct lt_sheet *sheet; // in order of base
     size_t count, room;
+    bool dir_owed; // the name of a sheet's file is not known to be on disk
 };
 
 void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id);
@@ -54,7 +55,7 @@ int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word
 // Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM. It ends what lt_ledger_open gave out.
 int lt_ledger_wipe(struct lt_ledger *l, const struct lt_segment *s, int64_t from);
 
-// lt_ledger_sync makes the words durable.
+// lt_ledger_sync makes the words durable, and the names of their files.
 int lt_ledger_sync(struct lt_ledger *l);
 
 #endif

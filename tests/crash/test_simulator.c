@@ -35,13 +35,9 @@ enum {
     // The name of a log's first segment can be lost and that of the next one kept, when neither
     // was synced. No record in it was promised, but the open is LEAT_ECORRUPT.
     HELD_FIRST_NAME = 0,
-    // leat_close syncs the words of a queue, but not the name of a file of words made since its
-    // partition's names were synced last: acks and delivery counts are lost after a clean close.
-    HELD_WORDS_AFTER_CLOSE = 0,
     // After two stores to a slot without a sync between them the disk may have neither of its
-    // copies
-    // whole: the first was not written back, the second was in the middle of its memcpy. A log
-    // start that was durable is lost by it.
+    // copies whole: the first was not written back, the second was in the middle of its memcpy. A
+    // log start that was durable is lost by it.
     HELD_TORN_SLOTS = 0,
     // leat_open makes the store's directory and does not sync the directory that it is in.
     HELD_STORE_NAME = 0
@@ -76,6 +72,8 @@ static const struct workload workloads[] = {
                         "disk a 1x10" },
     { "roll", "topic b, disk b 1x5000, log b 5x4000, disk b 1x4000, log b 4x5000, sync, "
               "log b 1x17000, log b 1x20" },
+    { "same-size",
+      "topic b, disk b 1x64, log b 6x64, killed, log b 5x64, disk b 1x64, log b 3x64" },
     { "killed", "topic b, log b 3x100, killed, log b 2x100, disk b 1x100, log b 2x6000, killed, "
                 "log b 2x6000, disk b 1x9" },
     { "topics", "topic a, topic b, disk b 1x30, log a 2x30, delete b, topic b, log b 1x30, "
@@ -603,8 +601,7 @@ static bool safe(const struct moment *w, const struct run *r, const struct fact 
     for (const struct fact *g = f + 1; g < r->fact + r->facts; g++) {
         if (!done(w, r, g) || g->from < f->to)
             continue;
-        if (g->what == CLOSED &&
-            (HELD_WORDS_AFTER_CLOSE || (f->what != RECEIVED && f->what != ACKED)))
+        if (g->what == CLOSED)
             return true;
         if (g->what == SYNCED && (f->what == SENT || f->what == COMMITTED || f->what == MADE))
             return true;
@@ -762,11 +759,15 @@ static void lives(const struct look *l, int topic, unsigned *owed, unsigned *all
             *allowed &= ~bit;
     }
     const struct found *b = l->w->base;
-    if (b && l->w->exact) {
+    if (b && (l->w->exact || !b->there[topic]))
         *allowed = b->there[topic] ? 1u << b->life[topic] : 0;
+    if (b && (l->w->exact || !b->there[topic]))
         *owed = *allowed;
-    } else if (b && !b->there[topic]) {
-        *allowed = 0;
+    for (const struct fact *f = l->r->fact + l->w->old; f < l->r->fact + l->r->facts; f++) {
+        if (f->what != MADE || f->topic != topic)
+            continue;
+        *allowed |= begun(l->w, l->r, f) ? 1u << f->life : 0;
+        *owed |= safe(l->w, l->r, f) ? 1u << f->life : 0;
     }
 }
 
@@ -994,6 +995,31 @@ static bool check_store(struct look *l) {
     return check_commits(l) && check_queue(l);
 }
 
+// Makes a topic again that the crash took: nothing of the old one may show in it.
+static bool make_again(struct look *l, int topic, const struct crash_os *os) {
+    int life = 0;
+    for (const struct fact *f = l->r->fact; f < l->r->fact + l->r->facts; f++)
+        life = f->what == MADE && f->topic == topic ? f->life : life;
+    if (life == 0 || topic >= TOPIC_Q)
+        return true; // the workload has none, or it is the queue's
+    leat_topic_options o = { .partitions = topic_parts[topic], .segment_bytes = 16384 };
+    struct fact *f = &l->r->fact[l->r->facts++];
+    *f = (struct fact){ .what = MADE, .topic = topic, .life = life + 1 };
+    f->from = os->recording ? (uint32_t)os->trace.count : 0;
+    must("topic again", leat_topic_open(l->mq, topic_name[topic], &o, &l->t[topic]));
+    f->to = os->recording ? (uint32_t)os->trace.count : 0;
+    l->found->there[topic] = true;
+    l->found->life[topic] = f->life;
+    leat_range r;
+    must("range", leat_topic_range(l->t[topic], 0, &r));
+    leat_lag lag[TOPICS * PARTS];
+    int n = leat_group_lag(l->mq, "g", lag, TOPICS * PARTS, sizeof lag[0]);
+    bool old = r.end != 0;
+    for (int i = 0; i < n; i++)
+        old |= strcmp(lag[i].topic, topic_name[topic]) == 0;
+    return old ? fail(l->r, "topic %s was made anew and is not empty", topic_name[topic]) : true;
+}
+
 // Sends some records to each topic, on disk, as facts of after the crash.
 static bool send_more(struct look *l, int n, const struct crash_os *os) {
     static char value[64];
@@ -1001,6 +1027,8 @@ static bool send_more(struct look *l, int n, const struct crash_os *os) {
     bool ok = true;
     must("producer", leat_producer_open(l->mq, NULL, &p));
     for (int topic = 0; topic < TOPIC_D && ok; topic++) {
+        if (!l->found->there[topic])
+            ok = make_again(l, topic, os);
         if (!l->found->there[topic])
             continue;
         leat_topic_options o = { .flags = LEAT_MUST_EXIST };
@@ -1105,14 +1133,16 @@ static bool try_state(struct run *r, const struct moment *w, struct found *found
         return false;
     if (crash_os_hash(disk) != once)
         return close_store(&l, fail(r, "recovering twice gives other bytes"));
+    static struct found more, after;
     bool ok = check_store(&l);
+    more = *found;
+    l.found = &more;
     ok = ok && send_more(&l, 1 + (int)(hash % 4), disk);
     if (!close_store(&l, ok) || !reopen(&l, "after a clean close"))
         return false;
-    static struct found after;
     struct moment then = { .at = w->at,
                            .at2 = UINT32_MAX,
-                           .base = found,
+                           .base = &more,
                            .exact = true,
                            .closed = true,
                            .kill = true,
@@ -1339,16 +1369,16 @@ static void visit_point(const struct tour *t, struct crash_model *m, struct mome
 // Crashes during the recovery of the state that m's picks are, and the sends after it.
 static void second_crashes(const struct tour *t, const struct moment *w, const struct found *base,
                            uint64_t hash) {
-    static struct found was;
+    static struct found was, more;
     struct run *r = t->r;
     int facts = r->facts;
-    was = *base;
+    was = more = *base;
     crash_model_copy(later, model);
     if (!w->kill)
         crash_model_settle(later);
     crash_os_load(disk, model, true);
     disk->torn = true;
-    struct look l = { .r = r, .w = w, .found = &was };
+    struct look l = { .r = r, .w = w, .found = &more };
     if (!reopen(&l, "first"))
         return;
     bool ok = send_more(&l, 1 + (int)(hash % 4), disk);
