@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { SECOND = 1000, HOUR = 3600 * SECOND, REAL_MS = 20000 };
 
@@ -771,5 +773,22 @@ Test(queue, a_topic_bears_64_queues) {
         ok(leat_queue_open(mq, name, &(leat_queue_options){ .topic = "t" }, &x));
     }
     fails(LEAT_EFULL, leat_queue_open(mq, "q64", &(leat_queue_options){ .topic = "t" }, &x));
+    ok(leat_close_all(mq, 0));
+}
+
+Test(queue, a_forked_child_may_close_a_store_with_leases) {
+    open_store(MEMORY, LEAT_CLOCK_MANUAL);
+    open_queue("jobs", NULL);
+    send("a");
+    take(q, &m, "a", 1);
+    pid_t child = fork();
+    if (child == 0) {
+        bool well = leat_queue_receive(q, 0, &n, 1) == LEAT_EFORK && leat_close_all(mq, 0) == 0;
+        _exit(well ? 0 : 1);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %d", status);
+    ok(leat_queue_ack(q, &m));
     ok(leat_close_all(mq, 0));
 }

@@ -262,7 +262,6 @@ static int store_open(struct crash_os *os, int32_t write, leat **mq) {
 // Frees the store as if its process was killed: as in the child of a fork, which writes nothing.
 static void store_kill(leat *mq) {
     mq->fork_epoch--;
-    mq->clock.due.n = 0; // of queues, which are freed first: the clock would write into them
     (void)leat_close_all(mq, 0);
 }
 
