@@ -511,9 +511,9 @@ LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message 
 
 // leat_queue_ack says that m is done: it is never delivered again. Ends the view, whatever it
 // returns.
-// Returns  LEAT_ESTALE (delivered again since, settled, of another queue, or of an earlier run:
-//          nothing changed; a lease that ran out but was not handed out again is accepted),
-//          LEAT_ENOSPC, LEAT_EIO (the lease stands).
+// Returns  LEAT_ESTALE (delivered again since, settled, of another queue, of an earlier run, or its
+//          record was deleted: nothing changed; a lease that ran out but was not handed out again
+//          is accepted), LEAT_ENOSPC, LEAT_EIO (the lease stands).
 // Threads  [any] [cb]
 LEAT_API int leat_queue_ack(leat_queue *q, leat_message *m);
 

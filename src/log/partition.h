@@ -7,7 +7,8 @@
 //
 // Invariants
 //  1. begin <= durable_end <= end; all three only grow.
-//  2. Every offset in begin..end-1 is in exactly one segment, the segments are in order.
+//  2. Every offset in begin..end-1 is in exactly one segment, or in a gap that the header of the
+//     segment behind it states; the segments are in order.
 //  3. durable_end moves only after a sync that began after the records below it were written has
 //     returned without error, and its slot is stored only then. A partition has one sync in flight.
 //  4. After a failed sync the partition takes no record and is never synced again: poisoned.
