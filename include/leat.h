@@ -204,6 +204,7 @@ enum {
 enum {
     LEAT_STRICT = 1u,     // close_all is LEAT_EBUSY while a message is leased or held, names it
     LEAT_MUST_EXIST = 4u, // open does not create
+    LEAT_SKIP_ROT = 8u,   // what is damaged is left out, said to .log, and never touched
     LEAT_ALTER = 16u      // queues: non-zero settings replace stored ones
 };
 enum { LEAT_WRITE_MAPPED = 1, LEAT_WRITE_PWRITE = 2 }; // .write; 0: by file system
@@ -225,7 +226,7 @@ typedef void (*leat_log_fn)(int level, const char *text, void *ctx);
 typedef void *(*leat_alloc_fn)(void *ctx, void *old, size_t size);
 
 typedef struct {
-    uint32_t flags;               // LEAT_STRICT, LEAT_MUST_EXIST
+    uint32_t flags;               // LEAT_STRICT, LEAT_MUST_EXIST, LEAT_SKIP_ROT
     int32_t threads, acks, clock; // acks: the default of producers and queues
     uint64_t seed;                // of every choice made by chance; 0: from the system
     int64_t start_ms;             // wall time at which a manual or jumping clock starts;

@@ -258,7 +258,7 @@ static int consumer_read(leat_consumer *c, struct consumer_part *part, size_t *n
         lt_cursor_seek(&part->cursor, begin); // deleted before it was read
     int64_t end =
         atomic_load_explicit(c->durable ? &p->durable_end : &p->end, memory_order_acquire);
-    while (*n < c->records_max && lt_cursor_find(&part->cursor, end)) {
+    while (*n < c->records_max && (rc = lt_cursor_find(&part->cursor, end)) == 1) {
         rc = consumer_message_room(c, *n);
         if (rc == 0)
             rc = consumer_pin(c, part);
@@ -270,7 +270,7 @@ static int consumer_read(leat_consumer *c, struct consumer_part *part, size_t *n
         lt_cursor_advance(&part->cursor);
         ++*n;
     }
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
 // LEAT_EGONE if a topic that c is subscribed to was deleted, also if c has no partition of it. Only

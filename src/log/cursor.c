@@ -17,29 +17,61 @@ void lt_cursor_seek(struct lt_cursor *c, int64_t offset) {
     c->at = 0; // before the first record: not known
 }
 
-bool lt_cursor_find(struct lt_cursor *c, int64_t end) {
-    if (c->offset >= end)
-        return false;
-    struct lt_segment *s = c->seg;
-    bool inside = s && c->offset >= s->base &&
-                  c->offset < atomic_load_explicit(&s->limit, memory_order_acquire);
-    if (!inside) {
-        int64_t first = 0;
-        s = lt_partition_pin(c->p, c->offset, &first);
-        if (!s) { // all of it up to the end was given back
-            lt_cursor_seek(c, end);
-            return false;
-        }
-        lt_segment_drop(c->seg);
-        c->seg = s;
-        c->offset = first;
-        c->at = 0;
-        if (first >= end)
-            return false;
+// Steps into the segment of the next record. Returns  1, 0 if there is none below end, or an error.
+static int cursor_enter(struct lt_cursor *c, int64_t end) {
+    int64_t first = 0;
+    struct lt_segment *s;
+    int rc = lt_partition_pin(c->p, c->offset, &first, &s);
+    if (rc != 0)
+        return rc;
+    if (!s) { // all of it up to the end was given back
+        lt_cursor_seek(c, end);
+        return 0;
     }
-    if (c->at == 0)
-        c->at = (uint32_t)(lt_segment_record(s, c->offset) - s->map);
-    return true;
+    lt_segment_drop(c->seg);
+    c->seg = s;
+    c->offset = first;
+    c->at = 0;
+    return first < end;
+}
+
+static int cursor_damaged(struct lt_cursor *c) {
+    const struct lt_partition *p = c->p;
+    if (p->mq->flags & LEAT_SKIP_ROT) {
+        lt_say(p->mq, LEAT_LOG_ERROR, "topic %s partition %d: offset %lld is left out",
+               p->topic->name, p->number, (long long)c->offset);
+        lt_cursor_seek(c, c->offset + 1);
+        return 0;
+    }
+    return lt_fail(LEAT_ECORRUPT,
+                   "topic %s partition %d: offset %lld is damaged in %s; seek behind it, or open "
+                   "with LEAT_SKIP_ROT",
+                   p->topic->name, p->number, (long long)c->offset, p->mq->dir);
+}
+
+int lt_cursor_find(struct lt_cursor *c, int64_t end) {
+    while (c->offset < end) {
+        struct lt_segment *s = c->seg;
+        bool inside = s && c->offset >= s->base &&
+                      c->offset < atomic_load_explicit(&s->limit, memory_order_acquire);
+        if (!inside) {
+            int rc = cursor_enter(c, end);
+            if (rc != 1)
+                return rc;
+            s = c->seg;
+        }
+        if (c->at != 0 && c->offset >= s->check_to)
+            return 1;
+        const uint8_t *record = lt_segment_record(s, c->offset);
+        if (record) {
+            c->at = (uint32_t)(record - s->map);
+            return 1;
+        }
+        int rc = cursor_damaged(c);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
 }
 
 void lt_cursor_read(const struct lt_cursor *c, leat_message *m) {

@@ -18,9 +18,10 @@ void lt_cursor_seek(struct lt_cursor *c, int64_t offset);
 
 // lt_cursor_find moves to the first record at or behind the cursor that is below `end`, which the
 // caller loaded (acquire) from the partition. It takes the partition's lock only to step to
-// another segment.
-// Returns  false if there is none.
-bool lt_cursor_find(struct lt_cursor *c, int64_t end);
+// another segment. A record that cannot be read is stepped over if the store skips rot.
+// Returns  1, 0 if there is none, LEAT_ECORRUPT (the record is damaged: the cursor is at it),
+//          LEAT_EIO, LEAT_ENOMEM.
+int lt_cursor_find(struct lt_cursor *c, int64_t end);
 // lt_cursor_read makes a message of the record that lt_cursor_find found; its view is the caller's
 // to set. Owns  the bytes live as long as a reference of c->seg.
 void lt_cursor_read(const struct lt_cursor *c, leat_message *m);

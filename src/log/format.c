@@ -10,6 +10,8 @@
 #define FORMAT_NULL_LENGTH UINT32_MAX
 
 static const char format_magic[8] = { 'l', 'e', 'a', 't', 's', 'e', 'g', '\n' };
+static const char format_seal_magic[2][8] = { { 'l', 'e', 'a', 't', 'e', 'n', 'd', '\n' },
+                                              { 'l', 'e', 'a', 't', 'i', 'd', 'x', '\n' } };
 
 // ---- header page
 
@@ -46,6 +48,38 @@ int lt_segment_head_get(const uint8_t page[LT_SEGMENT_PAGE], struct lt_segment_h
     };
     memcpy(out->topic, page + 64, sizeof out->topic - 1);
     return 0;
+}
+
+// ---- seal
+
+void lt_seal_put(uint8_t at[LT_SEAL], enum lt_seal_kind kind, const struct lt_seal *seal) {
+    memcpy(at, format_seal_magic[kind], 8);
+    lt_put_u32(at + 8, LT_FORMAT_VERSION);
+    lt_put_u32(at + 12, seal->head_crcs);
+    lt_put_u64(at + 16, seal->uid);
+    lt_put_u64(at + 24, (uint64_t)seal->count);
+    lt_put_u64(at + 32, seal->end);
+    lt_put_u64(at + 40, (uint64_t)seal->appended_ms);
+    lt_put_u64(at + 48, (uint64_t)seal->newest);
+    lt_put_u32(at + 56, kind == LT_SEAL_INDEX ? seal->body_crc : 0);
+    lt_put_u32(at + 60, lt_crc32c(0, at, 60));
+}
+
+bool lt_seal_get(const uint8_t at[LT_SEAL], enum lt_seal_kind kind, uint64_t uid,
+                 struct lt_seal *out) {
+    if (memcmp(at, format_seal_magic[kind], 8) != 0 ||
+        lt_crc32c(0, at, 60) != lt_get_u32(at + 60) || lt_get_u32(at + 8) != LT_FORMAT_VERSION)
+        return false;
+    *out = (struct lt_seal){ .uid = lt_get_u64(at + 16),
+                             .end = lt_get_u64(at + 32),
+                             .count = (int64_t)lt_get_u64(at + 24),
+                             .appended_ms = (int64_t)lt_get_u64(at + 40),
+                             .newest = (int64_t)lt_get_u64(at + 48),
+                             .head_crcs = lt_get_u32(at + 12),
+                             .body_crc = lt_get_u32(at + 56) };
+    return out->uid == uid && out->end >= LT_SEGMENT_PAGE && out->end <= UINT32_MAX &&
+           out->end % 8 == 0 && out->count >= 0 &&
+           (uint64_t)out->count <= (out->end - LT_SEGMENT_PAGE) / LT_RECORD_MIN;
 }
 
 // ---- planning: limits, length, body checksum
@@ -166,7 +200,8 @@ static uint32_t format_head_crc(const uint8_t *at, uint64_t uid, int64_t offset)
 void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp) {
     const leat_record *r = plan->record;
     unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
-                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u);
+                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u) |
+                     (stamp->more ? (unsigned)LT_RECORD_MORE : 0u);
     lt_put_u32(at, plan->total);
     lt_put_u32(at + 8, plan->body_crc);
     lt_put_u32(at + 12, (uint32_t)(stamp->offset - stamp->base));
@@ -245,6 +280,34 @@ uint32_t lt_record_check(const uint8_t *at, uint64_t room, uint64_t uid, int64_t
     if (lt_crc32c(0, at + LT_RECORD_HEADER, body) != lt_get_u32(at + 8))
         return 0;
     return format_body_fits(at, body) ? (uint32_t)lt_align8(total) : 0;
+}
+
+uint64_t lt_record_find(const uint8_t *map, uint64_t from, uint64_t to,
+                        const struct lt_segment_head *head, int64_t offset, int64_t *found) {
+    for (uint64_t at = from; at + LT_RECORD_MIN <= to; at += 8) {
+        int64_t here = head->base + lt_get_u32(map + at + 12);
+        // Cheap first: between two places there is room for so many records only.
+        if (here < offset || (uint64_t)(here - offset) > (at - from) / LT_RECORD_MIN)
+            continue;
+        if (lt_record_check(map + at, to - at, head->uid, here, head->base) != 0) {
+            *found = here;
+            return at;
+        }
+    }
+    return to;
+}
+
+int64_t lt_record_claim(const uint8_t *at, int64_t base) {
+    uint16_t behind = lt_get_u16(at + 24);
+    return behind == UINT16_MAX ? 0 : base + lt_get_u32(at + 12) - behind;
+}
+
+bool lt_record_more(const uint8_t *at) {
+    return (at[27] & LT_RECORD_MORE) != 0;
+}
+
+int64_t lt_record_timestamp(const uint8_t *at) {
+    return (int64_t)lt_get_u64(at + 16);
 }
 
 // Steps over one encoded header of a valid record.

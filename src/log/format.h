@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-// format: the bytes of a segment. Pure: no I/O, no clock, no lock.
+// format: the bytes of a segment and of its index. Pure: no I/O, no clock, no lock.
 //
-// FORMAT VERSION 0. No promise is made for it; when a version is promised, change LT_FORMAT_VERSION
-// for every change of bytes, keep a reader of the old one, and add a directory written by it to
-// the tests.
+// FORMAT VERSION 1. How to change it: README.md of this folder.
 //
-// A segment is one header page of 4096 bytes, then records, each at a multiple of 8; zeros follow
-// the last one. All numbers are little-endian.
+// A segment is one header page of 4096 bytes, then records, each at a multiple of 8. Zeros follow
+// the last one, or, once it is sealed, a seal with which the file ends. All numbers are
+// little-endian.
 //
 //  header page               record
 //   0  magic "leatseg\n"      0  total length u32: header and body, padding not counted
@@ -18,14 +17,26 @@
 //  32  base offset i64           65535 claims nothing
 //  40  previous end i64     26  header count u8
 //  48  created i64, wall ms 27  flags u8: 1 null value, 2 the last headers are provenance
-//  56  topic id u32         28  key length u32; 0xffffffff: null
-//  60  reason u32           32  body: key NUL, headers, value NUL (a null one has no NUL)
-//  64  topic name, 252 bytes    header: name length u32, value length u32 (0xffffffff: null),
-// 4092 CRC-32C u32 of 0-4091             name NUL, value NUL
+//  56  topic id u32              4 the batch goes on behind it
+//  60  reason u32           28  key length u32; 0xffffffff: null
+//  64  topic name, 252 B    32  body: key NUL, headers, value NUL (a null one has no NUL)
+// 4092 CRC-32C u32 of       header: name length u32, value length u32 (0xffffffff: null),
+//      0-4091                       name NUL, value NUL
 //
 // A record at offset o is valid if and only if its length fits the segment, its header CRC is right
 // for the segment's uid and o, its offset is o, its body CRC is right, and key, headers and value
 // fit its length exactly. The uid in the CRC keeps bytes of another segment from ever validating.
+// A batch is the records up to and with one without flag 4: all of it is there, or none.
+//
+//  seal: the last 64 bytes of a sealed segment; head of an index file
+//   0  magic "leatend\n" or "leatidx\n"
+//   8  version u32                       40  wall time of the last append i64, ms
+//  12  CRC-32C u32 over the header CRCs  48  highest timestamp i64
+//  16  uid u64                           56  index: CRC-32C u32 of what follows; else 0
+//  24  records i64                       60  CRC-32C u32 of 0-59
+//  32  where they end u64
+// In an index follow the position of each record, u32 (0: it could not be read), zeros up to a
+// multiple of 8, then the highest timestamp up to and with each 512th record and the last one, i64.
 #ifndef LT_LOG_FORMAT_H
 #define LT_LOG_FORMAT_H
 
@@ -36,19 +47,22 @@
 #include <stdint.h>
 
 enum {
-    LT_FORMAT_VERSION = 0,
+    LT_FORMAT_VERSION = 1,
     LT_SEGMENT_PAGE = 4096, // bytes before the first record
     LT_RECORD_HEADER = 32,  // bytes before a record's body
+    LT_RECORD_MIN = 40,     // bytes of the smallest record
+    LT_SEAL = 64,
+    LT_SEAL_TIMES = 512, // records per timestamp in an index
     LT_KEY_MAX = 64 * 1024,
     LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers and value together
     LT_HEADERS_MAX = 64,
     LT_PROVENANCE = 6 // headers that a dead-letter move adds
 };
 
-enum {
-    LT_GAP_LOST = 1
-}; // reason of a gap before a segment: offsets in use whose records were lost
-enum { LT_RECORD_NULL_VALUE = 1, LT_RECORD_PROVENANCE = 2 };
+// Reasons of a gap before a segment: offsets that were in use and whose records were lost in a
+// power cut; records that could not be read and were skipped on demand.
+enum { LT_GAP_LOST = 1, LT_GAP_ROT = 2 };
+enum { LT_RECORD_NULL_VALUE = 1, LT_RECORD_PROVENANCE = 2, LT_RECORD_MORE = 4 };
 
 struct lt_segment_head {
     uint64_t uid;
@@ -62,6 +76,20 @@ void lt_segment_head_put(uint8_t page[LT_SEGMENT_PAGE], const struct lt_segment_
 // lt_segment_head_get reads a header page.
 // Returns  LEAT_ECORRUPT (damaged, or not a segment), LEAT_EINVAL (a later version's).
 int lt_segment_head_get(const uint8_t page[LT_SEGMENT_PAGE], struct lt_segment_head *out);
+
+// lt_seal says what is in a segment.
+struct lt_seal {
+    uint64_t uid, end; // end: where the records end
+    int64_t count, appended_ms, newest;
+    uint32_t head_crcs, body_crc;
+};
+
+enum lt_seal_kind { LT_SEAL_SEGMENT, LT_SEAL_INDEX };
+void lt_seal_put(uint8_t at[LT_SEAL], enum lt_seal_kind kind, const struct lt_seal *seal);
+// lt_seal_get tells whether there is a seal that can be true of a segment of that uid, and reads
+// it.
+bool lt_seal_get(const uint8_t at[LT_SEAL], enum lt_seal_kind kind, uint64_t uid,
+                 struct lt_seal *out);
 
 // lt_plan is a record made ready outside of any lock: checked, measured, its body summed up.
 struct lt_plan {
@@ -82,6 +110,7 @@ struct lt_stamp {
     uint64_t uid;
     int64_t offset, base, timestamp_ms;
     uint16_t behind;
+    bool more; // the batch goes on
 };
 
 // lt_record_put writes the record and its padding: lt_align8(plan->total) bytes.
@@ -92,6 +121,19 @@ void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stam
 // Returns  its length with padding, or 0.
 uint32_t lt_record_check(const uint8_t *at, uint64_t room, uint64_t uid, int64_t offset,
                          int64_t base);
+
+// lt_record_find looks for the next valid record at or behind `from` with an offset of at least
+// `offset`, behind bytes that are no record.
+// Returns  its position, its offset in *found; or `to`.
+uint64_t lt_record_find(const uint8_t *map, uint64_t from, uint64_t to,
+                        const struct lt_segment_head *head, int64_t offset, int64_t *found);
+
+// lt_record_claim is what a valid record proves: offsets below were on disk when it was written; 0:
+// nothing.
+int64_t lt_record_claim(const uint8_t *at, int64_t base);
+// lt_record_more tells whether the batch of a valid record goes on behind it.
+bool lt_record_more(const uint8_t *at);
+int64_t lt_record_timestamp(const uint8_t *at);
 
 // lt_record_size is the length with padding of a record that is known to be valid.
 uint32_t lt_record_size(const uint8_t *at);

@@ -322,7 +322,7 @@ int lt_groups_attach(leat *mq) {
         gt->claim[slot->key.partition].slot = slot;
         // What was committed is in use: after a power cut that took the records the log goes on
         // behind them, or the group would skip the new ones.
-        int rc = lt_partition_skip_to(&t->part[slot->key.partition], slot->values[0]);
+        int rc = lt_partition_skip_to(&t->part[slot->key.partition], slot->values[0], LT_GAP_LOST);
         if (rc != 0)
             return rc;
     }

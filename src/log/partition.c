@@ -74,7 +74,7 @@ int lt_partition_table_room(struct lt_partition *p) {
 // so its file name. Nobody reads it, because it has nothing to read.
 static void partition_drop_empty(struct lt_partition *p) {
     struct lt_segment *s = p->count > 0 ? p->segs[p->count - 1] : NULL;
-    if (!s || s->count > 0)
+    if (!s || s->count > 0 || s->rotten)
         return;
     if (p->mq->dir)
         lt_partition_unlink(p, s->base); // if that fails the next create says why
@@ -93,18 +93,18 @@ static int64_t partition_records_end(const struct lt_partition *p) {
 }
 
 // Closes the active segment to appends and begins the next at offset `end`, with room for a record
-// of n bytes.
-static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n) {
+// of n bytes. reason: of a gap.
+static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason) {
     leat *mq = p->mq;
     uint64_t size = (uint64_t)p->topic->segment_bytes;
-    if (size < LT_SEGMENT_PAGE + n)
-        size = LT_SEGMENT_PAGE + n; // a record larger than a segment gets its own
+    if (size < LT_SEGMENT_PAGE + n + LT_SEAL)
+        size = LT_SEGMENT_PAGE + n + LT_SEAL; // a record larger than a segment gets its own
     partition_drop_empty(p);
     struct lt_segment_head head = { .topic_id = p->topic->id,
                                     .partition = (uint32_t)p->number,
                                     .base = end,
                                     .previous_end = partition_records_end(p),
-                                    .reason = end > partition_records_end(p) ? LT_GAP_LOST : 0,
+                                    .reason = end > partition_records_end(p) ? reason : 0,
                                     .created_ms = lt_wall_ms(mq) };
     memcpy(head.topic, p->topic->name, strlen(p->topic->name));
     int rc = lt_partition_table_room(p);
@@ -114,12 +114,12 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n) {
         rc = partition_make_dirs(p);
     if (rc != 0)
         return rc;
-    char path[LT_PATH_MAX];
-    lt_segment_path(path, p, end, ".log");
     struct lt_segment *s;
-    rc = lt_segment_create(mq, mq->dir ? path : NULL, size, &head, &s);
+    rc = lt_segment_create(mq, size, &head, &s);
     if (rc != 0)
         return rc;
+    if (p->count > 0)
+        p->segs[p->count - 1]->appended_ms = head.created_ms;
     if (p->count > 0)
         atomic_store_explicit(&p->segs[p->count - 1]->limit, head.previous_end,
                               memory_order_release);
@@ -155,7 +155,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
     int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n) ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
-        int rc = partition_roll(p, offset, n);
+        int rc = partition_roll(p, offset, n, LT_GAP_LOST);
         if (rc != 0)
             return rc;
     }
@@ -177,7 +177,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
     return 0;
 }
 
-int lt_partition_skip_to(struct lt_partition *p, int64_t offset) {
+int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason) {
     int rc = 0;
     lt_lock(&p->lock);
     int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
@@ -185,11 +185,11 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset) {
         rc = lt_fail(LEAT_ECORRUPT, "topic %s partition %d ends at %lld, offset %lld is in use",
                      p->topic->name, p->number, (long long)end, (long long)offset);
     } else if (offset > end) {
-        rc = partition_roll(p, offset, 0);
+        rc = partition_roll(p, offset, 0, reason);
         if (rc == 0) {
             atomic_store_explicit(&p->end, offset, memory_order_release);
             lt_say(p->mq, LEAT_LOG_WARNING,
-                   "topic %s partition %d: offsets %lld to %lld were lost and are not used again",
+                   "topic %s partition %d: offsets %lld to %lld are lost and not used again",
                    p->topic->name, p->number, (long long)end, (long long)offset - 1);
         }
     }
@@ -233,22 +233,42 @@ static int partition_sync_dirs(struct lt_partition *p) {
     return rc;
 }
 
-// The first segment with unsynced bytes whose base is behind `after` and below `target`, with a
-// reference; *upto: its bytes. Locks: the partition's.
-static struct lt_segment *partition_unsynced(struct lt_partition *p, int64_t after, int64_t target,
-                                             uint64_t *upto) {
+// Finds the first segment with unsynced bytes, or to be sealed, whose base is behind `after` and
+// below `target`, and takes a reference; *upto: its bytes; *rolled: it is to be sealed. Locks: the
+// partition's. Returns  1, 0 or an error.
+static int partition_unsynced(struct lt_partition *p, int64_t after, int64_t target,
+                              struct lt_segment **out, uint64_t *upto, bool *rolled) {
     size_t i = p->count;
     while (i > 0 && p->segs[i - 1]->base > after && p->segs[i - 1]->synced_to == 0)
         i--; // rolled while nobody synced
     for (i = i > 0 ? i - 1 : 0; i < p->count; i++) {
         struct lt_segment *s = p->segs[i];
-        if (s->base <= after || s->base >= target || s->synced_to >= s->write_at)
+        *rolled = i + 1 < p->count && lt_segment_sealable(s);
+        if (s->base <= after || s->base >= target || (s->synced_to >= s->write_at && !*rolled))
             continue;
+        int rc = *rolled ? lt_segment_map(s) : 0;
+        if (rc == 0)
+            rc = lt_segment_ready_fd(s);
+        if (rc != 0)
+            return rc;
         *upto = s->write_at;
         lt_segment_keep(s);
-        return s;
+        *out = s;
+        return 1;
     }
-    return NULL;
+    return 0;
+}
+
+// Gives back a segment that was synced. Its index was written meanwhile: if the segment is gone
+// from the log, that goes, too.
+static void partition_drop_synced(struct lt_partition *p, struct lt_segment *s) {
+    bool there = p->count > 0 && s->base >= p->segs[0]->base;
+    if (!there && s->sealed) {
+        char path[LT_PATH_MAX];
+        lt_segment_file(path, s, ".idx");
+        (void)p->mq->os->unlink(p->mq->os, p->mq->dir_fd, path, false);
+    }
+    lt_segment_drop(s);
 }
 
 // *lost: the sync itself failed, so that nobody knows what is on disk.
@@ -268,16 +288,24 @@ static int partition_sync_segment(struct lt_partition *p, struct lt_segment *s, 
 // lock is held at entry and exit, not during system calls; p->syncing keeps others out.
 static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost) {
     int rc = 0;
-    uint64_t upto;
-    struct lt_segment *s;
-    for (int64_t after = -1; rc == 0 && (s = partition_unsynced(p, after, target, &upto));) {
+    uint64_t upto = 0;
+    bool rolled = false;
+    struct lt_segment *s = NULL;
+    for (int64_t after = -1; rc == 0;) {
+        rc = partition_unsynced(p, after, target, &s, &upto, &rolled);
+        if (rc != 1)
+            break;
         after = s->base;
+        bool synced = s->synced_to >= upto;
         lt_unlock(&p->lock);
-        rc = partition_sync_segment(p, s, lost);
+        rc = synced ? 0 : partition_sync_segment(p, s, lost);
+        int sealed = rc == 0 && rolled ? lt_segment_seal(s) : 0;
         lt_lock(&p->lock);
         if (rc == 0)
             s->synced_to = upto;
-        lt_segment_drop(s);
+        if (rc == 0 && rolled)
+            lt_segment_sealed(s, sealed);
+        partition_drop_synced(p, s);
     }
     bool dirs = rc == 0 && p->dir_owed;
     if (dirs)
@@ -347,15 +375,21 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
 
 // ---- reading
 
-bool lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset) {
+int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset) {
     int64_t found = -1;
+    int rc = 0;
     lt_lock(&p->lock);
     int64_t begin = atomic_load_explicit(&p->begin, memory_order_relaxed);
-    for (size_t i = 0; i < p->count && found < 0; i++)
-        found = lt_segment_offset_at(p->segs[i], ts, begin);
+    for (size_t i = 0; i < p->count && found < 0 && rc == 0; i++) {
+        if (p->segs[i]->count == 0 || p->segs[i]->newest < ts)
+            continue;
+        rc = lt_segment_ready(p->segs[i]);
+        if (rc == 0)
+            found = lt_segment_offset_at(p->segs[i], ts, begin);
+    }
     *offset = found >= 0 ? found : atomic_load_explicit(&p->end, memory_order_relaxed);
     lt_unlock(&p->lock);
-    return found >= 0;
+    return rc != 0 ? rc : found >= 0;
 }
 
 int64_t lt_partition_bytes(struct lt_partition *p) {
@@ -386,8 +420,10 @@ bool lt_partition_arm_durable(struct lt_partition *p, int64_t offset) {
     return partition_arm(p, offset, &p->durable_end, &p->armed_durable);
 }
 
-struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first) {
-    struct lt_segment *found = NULL;
+int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first,
+                     struct lt_segment **out) {
+    int rc = 0;
+    *out = NULL;
     lt_lock(&p->lock);
     size_t lo = 0, hi = p->count; // the first segment whose records are not all below offset
     while (lo < hi) {
@@ -398,12 +434,31 @@ struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int6
             hi = mid;
     }
     if (lo < p->count) {
-        found = p->segs[lo];
-        *first = offset > found->base ? offset : found->base;
-        lt_segment_keep(found);
+        struct lt_segment *s = p->segs[lo];
+        *first = offset > s->base ? offset : s->base;
+        rc = lt_segment_ready(s);
+        if (rc == 0) {
+            lt_segment_keep(s);
+            *out = s;
+        }
     }
     lt_unlock(&p->lock);
-    return found;
+    return rc;
+}
+
+void lt_partition_settle(struct lt_partition *p) {
+    lt_lock(&p->lock);
+    bool sound = !p->poisoned && !p->syncing;
+    // Whatever fails, the next open does without.
+    for (size_t i = 0; sound && i < p->count; i++) {
+        struct lt_segment *s = p->segs[i];
+        if (i + 1 == p->count)
+            (void)lt_segment_settle(s);
+        else if (lt_segment_sealable(s) && s->synced_to >= s->write_at && lt_segment_map(s) == 0 &&
+                 lt_segment_ready_fd(s) == 0)
+            lt_segment_sealed(s, lt_segment_seal(s));
+    }
+    lt_unlock(&p->lock);
 }
 
 // ---- giving back
@@ -430,6 +485,8 @@ void lt_partition_unlink(struct lt_partition *p, int64_t base) {
     struct partition_leavings l = { .p = p };
     // A file that cannot be removed is in nobody's way: its offsets are below the log start.
     lt_segment_path(path, p, base, ".log");
+    (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
+    lt_segment_path(path, p, base, ".idx");
     (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
     (void)snprintf(l.prefix, sizeof l.prefix, "%020lld.q", (long long)base);
     lt_partition_path(path, p);

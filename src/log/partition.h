@@ -20,6 +20,7 @@
 
 #include "log/segment.h"
 #include "log/slots.h"
+#include "log/words.h"
 
 struct lt_partition {
     leat *mq;
@@ -53,10 +54,10 @@ int lt_partition_recover(struct lt_partition *p);
 // Returns  LEAT_EGONE, LEAT_EPOISONED, LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM: not stored.
 int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md);
 
-// lt_partition_skip_to makes the log go on at `offset`, if it ends below, with the gap stated in
-// the next segment's header: the offsets in between were handed out or committed and are lost.
+// lt_partition_skip_to makes the log go on at `offset`, if it ends below, with the gap and its
+// reason stated in the next segment's header.
 // Returns  LEAT_ECORRUPT (a jump over LT_GAP_MAX), LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM.
-int lt_partition_skip_to(struct lt_partition *p, int64_t offset);
+int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason);
 #define LT_GAP_MAX (INT64_C(1) << 32)
 
 // lt_partition_sync returns when the offsets below `upto` are on disk. The first caller becomes
@@ -66,8 +67,8 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset);
 int lt_partition_sync(struct lt_partition *p, int64_t upto);
 
 // lt_partition_offset_at finds the first record with a timestamp at or behind ts.
-// Returns  false if there is none; *offset is the end then.
-bool lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
+// Returns  1, 0 if there is none (*offset is the end then), LEAT_EIO, LEAT_ENOMEM.
+int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
 
 // lt_partition_bytes is what its segments take up.
 int64_t lt_partition_bytes(struct lt_partition *p);
@@ -78,9 +79,13 @@ bool lt_partition_arm(struct lt_partition *p, int64_t offset);
 // lt_partition_arm_durable is the same for a record that is durable, and a ring when more are.
 bool lt_partition_arm_durable(struct lt_partition *p, int64_t offset);
 
-// lt_partition_pin finds the segment of the first record at or behind `offset` and takes a
-// reference of it; NULL if there is none yet. *first: that record's offset.
-struct lt_segment *lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first);
+// lt_partition_pin finds the segment of the first record at or behind `offset`, gets it ready and
+// takes a reference of it; *s is NULL if there is none yet. *first: that record's offset.
+// Returns  LEAT_EIO, LEAT_ENOMEM.
+int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first, struct lt_segment **s);
+
+// lt_partition_settle prepares the active segment for the next open: at a clean close.
+void lt_partition_settle(struct lt_partition *p);
 
 // lt_partition_release gives back the segments that have only records below `floor`, never the
 // active one. The log start is durable before a file goes.
@@ -104,7 +109,6 @@ int lt_partition_table_room(struct lt_partition *p);
 // lt_partition_remove drops the segments and their files, of a deleted topic.
 void lt_partition_remove(struct lt_partition *p);
 
-enum { LT_PATH_MAX = 96 };
 // lt_partition_path writes "<topic id>/<partition>", lt_segment_path that and "/<base><suffix>".
 void lt_partition_path(char out[LT_PATH_MAX], const struct lt_partition *p);
 void lt_segment_path(char out[LT_PATH_MAX], const struct lt_partition *p, int64_t base,

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-// recover: what an open makes of a partition's directory.
+// recover: what an open makes of a partition's directory: a prefix of what was appended, by
+// evidence.
 //
-// The segments are read in order from their beginning, every record is checked. Where the valid
-// records end:
-//  - below the durable end: damage. The open fails with the range; nothing is changed.
-//  - otherwise an unfinished tail: it is cut, the cut is synced before anything is appended, and
-//    segments behind it are set aside under another name.
-// The first segment's page may be missing or half written if the process died while making it: a
-// file without a valid page which would begin at the end is set aside too. An error of the system
-// is an error of the open, never an end of the log. Recovering twice gives the same bytes.
+// The segments are taken in order. A sealed one is complete; of another the records behind those
+// that its index knows are read, each is checked. Where they do not go on, `proof` decides: the
+// highest offset below which all was on disk, as the partition's slot, the seals, the indexes and
+// the records further on (`behind`) say.
+//  - The records end below it: damage (rot). The open fails with the range and nothing is changed;
+//    with LEAT_SKIP_ROT what cannot be read is left out, and nothing of it is touched.
+//  - Otherwise an unfinished tail: it is cut after the last whole batch, the cut is synced before
+//    anything is appended, and segments behind it are set aside under another name.
+// A file without a valid page may have been made when the process died: it is judged in the same
+// way. An error of the system is an error of the open, never an end of the log. Recovering twice
+// gives the same bytes.
 #include "log/partition.h"
 
 #include "log/topic.h"
@@ -19,30 +23,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct recover_bases {
-    struct lt_mem *mem;
-    int64_t *base;
+struct recover {
+    struct lt_partition *p;
+    int64_t *base; // of the files there are, in order
     size_t count, room;
+    size_t used;     // files that have been looked at
+    int64_t begin;   // the log start
+    int64_t end;     // where the records taken so far end
+    int64_t proof;   // what is below was on disk
+    bool proved;     // the files further on have been asked
+    int64_t lost_to; // LEAT_SKIP_ROT: the log goes on there; 0: where it ends
+    bool jump;       // LEAT_SKIP_ROT: the next segment need not follow
+    bool bad;        // the file at `used` cannot be a segment of this log
 };
+
+// ---- the files
 
 // Collects "<20 digits>.log"; every other name is somebody else's.
 static int recover_take_name(const char *name, void *ctx) {
-    struct recover_bases *b = ctx;
+    struct recover *r = ctx;
     if (strlen(name) != 24 || strspn(name, "0123456789") != 20 || strcmp(name + 20, ".log") != 0)
         return 0;
     errno = 0;
     long long base = strtoll(name, NULL, 10);
     if (errno != 0)
         return 0;
-    if (b->count == b->room) {
-        size_t room = b->room ? 2 * b->room : 16;
-        int64_t *grown = lt_resize(b->mem, b->base, room * sizeof *grown);
+    if (r->count == r->room) {
+        size_t room = r->room ? 2 * r->room : 16;
+        int64_t *grown = lt_resize(&r->p->mq->mem, r->base, room * sizeof *grown);
         if (!grown)
             return -ENOMEM;
-        b->base = grown;
-        b->room = room;
+        r->base = grown;
+        r->room = room;
     }
-    b->base[b->count++] = base;
+    r->base[r->count++] = base;
     return 0;
 }
 
@@ -51,20 +65,20 @@ static int recover_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static int recover_list(struct lt_partition *p, struct recover_bases *bases) {
-    leat *mq = p->mq;
+static int recover_list(struct recover *r) {
+    leat *mq = r->p->mq;
     char path[LT_PATH_MAX];
-    lt_partition_path(path, p);
+    lt_partition_path(path, r->p);
     int fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDONLY | O_DIRECTORY, 0);
     if (fd == -ENOENT)
         return 0; // no record was ever sent to it
-    int rc = fd < 0 ? fd : mq->os->list(mq->os, fd, recover_take_name, bases);
+    int rc = fd < 0 ? fd : mq->os->list(mq->os, fd, recover_take_name, r);
     if (fd >= 0)
         (void)mq->os->close(mq->os, fd);
     if (rc < 0)
         return lt_fail_os(rc, "listing %s/%s", mq->dir, path);
-    if (bases->count > 0)
-        qsort(bases->base, bases->count, sizeof *bases->base, recover_order);
+    if (r->count > 0)
+        qsort(r->base, r->count, sizeof *r->base, recover_order);
     return 0;
 }
 
@@ -95,63 +109,189 @@ static int recover_set_aside(struct lt_partition *p, int64_t base) {
     return rc == 0 ? 0 : lt_fail_os(rc, "setting %s/%s aside", mq->dir, from);
 }
 
-// Sets aside what is behind the first `used` segments. The names are durable before anything is
-// appended: a segment that came back under its own would follow what stands there by then.
-static int recover_set_all_aside(struct lt_partition *p, const struct recover_bases *bases,
-                                 size_t used) {
+// Sets aside the files that were not looked at. The names are durable before anything is appended:
+// a segment that came back under its own would follow what stands there by then.
+static int recover_set_all_aside(struct recover *r) {
     int rc = 0;
-    for (size_t i = bases->count; rc == 0 && i-- > used;)
-        rc = recover_set_aside(p, bases->base[i]);
-    if (rc != 0 || bases->count == used)
+    for (size_t i = r->count; rc == 0 && i-- > r->used;)
+        rc = recover_set_aside(r->p, r->base[i]);
+    if (rc != 0 || r->count == r->used)
         return rc;
     char path[LT_PATH_MAX];
-    lt_partition_path(path, p);
-    return lt_manifest_sync_dir(&p->mq->log->manifest, path);
+    lt_partition_path(path, r->p);
+    return lt_manifest_sync_dir(&r->p->mq->log->manifest, path);
+}
+
+// ---- evidence
+
+// Opens the segment at `base`. Returns  0, LEAT_ECORRUPT (no valid page, or another's: *foreign),
+// or an error.
+static int recover_open(const struct recover *r, int64_t base, struct lt_segment_head *head,
+                        struct lt_segment **out, bool *foreign) {
+    const struct lt_partition *p = r->p;
+    *head = (struct lt_segment_head){ .topic_id = p->topic->id,
+                                      .partition = (uint32_t)p->number,
+                                      .base = base };
+    *foreign = false;
+    int rc = lt_segment_open(p->mq, (uint64_t)p->topic->segment_bytes, head, out);
+    if (rc != 0)
+        return rc;
+    if (head->topic_id == p->topic->id && head->partition == (uint32_t)p->number &&
+        head->base == base && head->previous_end <= base)
+        return 0;
+    lt_segment_drop(*out);
+    *foreign = true;
+    return lt_fail(LEAT_ECORRUPT,
+                   "%s/%u/%d/%020lld.log belongs to topic id %u partition %u base %lld", p->mq->dir,
+                   p->topic->id, p->number, (long long)base, head->topic_id, head->partition,
+                   (long long)head->base);
+}
+
+static void recover_prove(struct recover *r, int64_t claim) {
+    r->proof = claim > r->proof ? claim : r->proof;
+}
+
+// Asks the segment at `base` what it proves.
+static int recover_ask(struct recover *r, int64_t base) {
+    struct lt_segment_head head;
+    struct lt_segment *s;
+    bool foreign;
+    int rc = recover_open(r, base, &head, &s, &foreign);
+    if (rc == LEAT_ECORRUPT && !foreign)
+        return 0; // it has nothing to say
+    if (rc != 0)
+        return rc;
+    recover_prove(r, s->count > 0 ? base + s->count : 0);
+    rc = s->sealed ? 0 : lt_segment_map(s);
+    if (rc == 0 && !s->sealed) {
+        struct lt_tail tail;
+        s->write_at -= 8; // the first record counts, too
+        s->count -= 1;
+        lt_segment_look(s, &tail);
+        recover_prove(r, tail.claim);
+    }
+    lt_segment_drop(s);
+    return rc;
+}
+
+// Asks all that stands behind what was taken.
+static int recover_ask_all(struct recover *r, const struct lt_tail *tail) {
+    recover_prove(r, tail->claim);
+    int rc = 0;
+    for (size_t i = r->used; rc == 0 && !r->proved && i < r->count; i++)
+        rc = recover_ask(r, r->base[i]);
+    r->proved = rc == 0;
+    return rc;
 }
 
 static int recover_damage(const struct lt_partition *p, int64_t from, int64_t to) {
     return lt_fail(LEAT_ECORRUPT,
-                   "topic %s partition %d: offsets %lld to %lld are damaged or missing in %s",
+                   "topic %s partition %d: offsets %lld to %lld are damaged or missing in %s; "
+                   "LEAT_SKIP_ROT leaves them out",
                    p->topic->name, p->number, (long long)from, (long long)to - 1, p->mq->dir);
 }
 
-static bool recover_head_fits(const struct lt_partition *p, const struct lt_segment_head *head,
-                              int64_t base) {
-    return head->topic_id == p->topic->id && head->partition == (uint32_t)p->number &&
-           head->base == base && head->previous_end <= base;
+// ---- reading
+
+enum { RECOVER_ENDS = 1, RECOVER_GOES_ON = 2 };
+
+// Steps over what cannot be read, on demand: to the next record in the same segment, else to the
+// next segment, else the log goes on behind all that is known to be lost.
+static int recover_step_over(struct recover *r, struct lt_segment *last,
+                             const struct lt_tail *tail) {
+    const struct lt_partition *p = r->p;
+    int64_t to = r->proof;
+    r->used += r->bad; // it stays where it is
+    r->bad = false;
+    if (tail->next >= 0)
+        to = tail->next;
+    else if (r->used < r->count && r->base[r->used] >= r->end)
+        to = r->base[r->used];
+    else
+        r->lost_to = to;
+    lt_say(p->mq, LEAT_LOG_ERROR, "topic %s partition %d: offsets %lld to %lld are left out",
+           p->topic->name, p->number, (long long)r->end, (long long)to - 1);
+    if (tail->next < 0) {
+        if (last && !tail->clean)
+            last->rotten = true;
+        r->jump = true;
+        r->end = to;
+        return RECOVER_GOES_ON;
+    }
+    int rc = lt_segment_skip(last, tail);
+    if (rc == 0)
+        rc = lt_segment_scan(last);
+    r->end = last->base + last->count;
+    return rc == 0 ? RECOVER_GOES_ON : rc;
 }
 
-// Opens and scans the segment at `base`, with which the log goes on at `end` or, if it says so,
-// behind a gap; and puts it into the partition's table.
-// Returns  1 if its page is not valid or it does not follow, 0, or an error.
-static int recover_segment(struct lt_partition *p, int64_t base, int64_t end) {
-    char path[LT_PATH_MAX];
-    struct lt_segment_head head;
-    struct lt_segment *s;
-    lt_segment_path(path, p, base, ".log");
-    int rc = lt_segment_open(p->mq, path, (uint64_t)p->topic->segment_bytes, &head, &s);
-    if (rc == LEAT_ECORRUPT)
-        return 1;
+// Judges what stands behind the records taken so far, which do not go on.
+// Returns  RECOVER_ENDS (an unfinished tail), RECOVER_GOES_ON, or an error.
+static int recover_judge(struct recover *r) {
+    struct lt_partition *p = r->p;
+    struct lt_segment *last = p->count > 0 && !r->jump ? p->segs[p->count - 1] : NULL;
+    struct lt_tail tail = { .clean = true, .next = -1 };
+    if (last)
+        lt_segment_look(last, &tail);
+    int rc = recover_ask_all(r, &tail);
     if (rc != 0)
         return rc;
-    if (!recover_head_fits(p, &head, base)) {
-        lt_segment_drop(s);
-        return lt_fail(LEAT_ECORRUPT, "%s/%s belongs to topic id %u partition %u base %lld",
-                       p->mq->dir, path, head.topic_id, head.partition, (long long)head.base);
-    }
-    if (base > end && (head.previous_end != end || base - end > LT_GAP_MAX)) {
-        lt_segment_drop(s);
-        return 1;
-    }
-    rc = lt_segment_scan(s);
-    if (rc == 0)
-        rc = lt_partition_table_room(p);
-    if (rc == 0)
-        p->segs[p->count++] = s;
-    else
-        lt_segment_drop(s);
-    return rc;
+    if (r->end >= r->proof || r->proof <= r->begin)
+        return RECOVER_ENDS;
+    if (p->mq->flags & LEAT_SKIP_ROT)
+        return recover_step_over(r, last, &tail);
+    int64_t to = r->proof;
+    if (tail.next >= 0 && tail.next < to)
+        to = tail.next;
+    if (r->used < r->count && r->base[r->used] > r->end && r->base[r->used] < to)
+        to = r->base[r->used];
+    return recover_damage(p, r->end, to);
 }
+
+// Takes the next segment, with which the log goes on at r->end or, if it says so, behind a gap.
+// Returns  RECOVER_GOES_ON, 0 (it does not follow), or an error.
+static int recover_take(struct recover *r) {
+    struct lt_partition *p = r->p;
+    struct lt_segment_head head;
+    struct lt_segment *s;
+    bool foreign;
+    int64_t base = r->base[r->used];
+    r->bad = base < r->end;
+    if (r->bad)
+        return 0;
+    int rc = recover_open(r, base, &head, &s, &foreign);
+    r->bad = rc == LEAT_ECORRUPT && !foreign;
+    if (rc != 0)
+        return r->bad ? 0 : rc;
+    bool follows =
+        base == r->end || r->jump || (head.previous_end == r->end && base - r->end <= LT_GAP_MAX);
+    if (follows)
+        rc = s->sealed ? 0 : lt_segment_scan(s);
+    if (follows && rc == 0)
+        rc = lt_partition_table_room(p);
+    if (!follows || rc != 0) {
+        lt_segment_drop(s);
+        return rc;
+    }
+    recover_prove(r, s->prefix.count > 0 ? s->base + s->prefix.count : 0);
+    p->segs[p->count++] = s;
+    r->end = s->base + s->count;
+    r->jump = false;
+    r->used++;
+    return RECOVER_GOES_ON;
+}
+
+static int recover_read(struct recover *r) {
+    for (;;) {
+        int rc = r->used < r->count ? recover_take(r) : 0;
+        if (rc == 0)
+            rc = recover_judge(r);
+        if (rc != RECOVER_GOES_ON)
+            return rc == RECOVER_ENDS ? 0 : rc;
+    }
+}
+
+// ---- putting in order
 
 // Drops what was read: all of it is below the log start. The records from there up to the log start
 // were deleted before they were synced, and a power cut took them, so no evidence says otherwise.
@@ -165,64 +305,52 @@ static void recover_forget(struct lt_partition *p) {
 
 // Cuts what follows the last whole record of the last segment kept.
 static int recover_cut(struct lt_partition *p) {
-    if (p->count == 0)
+    struct lt_segment *s = p->count > 0 ? p->segs[p->count - 1] : NULL;
+    struct lt_tail tail;
+    if (!s || s->sealed || s->rotten || s->write_at >= s->allocated)
         return 0;
-    struct lt_segment *s = p->segs[p->count - 1];
-    if (lt_segment_tail_is_clean(s))
+    lt_segment_look(s, &tail);
+    if (tail.clean)
         return 0;
     char path[LT_PATH_MAX];
-    lt_segment_path(path, p, s->base, ".log");
+    lt_segment_file(path, s, ".log");
     lt_say(p->mq, LEAT_LOG_WARNING, "%s/%s: cut an unfinished tail after offset %lld", p->mq->dir,
            path, (long long)(s->base + s->count - 1));
-    return lt_segment_cut(s, path);
+    return lt_segment_cut(s);
 }
 
 // Removes the segments that were given back before the process died. What is left must begin at
-// the log start.
-static int recover_begin(struct lt_partition *p, struct recover_bases *bases, int64_t begin) {
+// the log start, but for what is proved to be an unfinished tail.
+static void recover_begin(struct recover *r, int64_t begin) {
     size_t gone = 0;
-    while (gone + 1 < bases->count && bases->base[gone + 1] <= begin)
-        lt_partition_unlink(p, bases->base[gone++]);
-    bases->count -= gone;
+    while (gone + 1 < r->count && r->base[gone + 1] <= begin)
+        lt_partition_unlink(r->p, r->base[gone++]);
+    r->count -= gone;
     if (gone > 0)
-        memmove(bases->base, bases->base + gone, bases->count * sizeof *bases->base);
-    if (bases->count > 0 && bases->base[0] > begin)
-        return recover_damage(p, begin, bases->base[0]);
-    return 0;
+        memmove(r->base, r->base + gone, r->count * sizeof *r->base);
+    r->end = r->count > 0 && r->base[0] < begin ? r->base[0] : begin;
 }
 
-// Reads the segments in order. *end: where the valid records end; *used: how many of the bases
-// were taken.
-static int recover_read(struct lt_partition *p, const struct recover_bases *bases, int64_t *end,
-                        size_t *used) {
-    for (*used = 0; *used < bases->count && bases->base[*used] >= *end; ++*used) {
-        int rc = recover_segment(p, bases->base[*used], *end);
-        if (rc == 1)
-            return 0; // the log ends before it
-        if (rc != 0)
-            return rc;
-        const struct lt_segment *s = p->segs[p->count - 1];
-        *end = s->base + s->count;
-    }
-    return 0;
+// Gets a segment that is rolled or kept ready for what follows: the bytes that are not known to be
+// on disk are written again, and synced before the first acks DISK.
+static int recover_publish_one(struct lt_partition *p, struct lt_segment *s, bool rolled,
+                               int64_t durable_end) {
+    int64_t past = s->base + s->count;
+    if (rolled)
+        atomic_store(&s->limit, past);
+    p->bytes += (int64_t)(s->write_at - LT_SEGMENT_PAGE);
+    if (s->sealed)
+        return 0;
+    if (s->appended_ms == INT64_MIN || s->count > s->prefix.count)
+        s->appended_ms = lt_wall_ms(p->mq); // not known: it is kept longer rather than shorter
+    s->synced_to = past <= durable_end ? s->write_at : 0;
+    return past > durable_end ? lt_segment_redirty(s, durable_end) : 0;
 }
 
 static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
                            int64_t durable_end) {
     for (size_t i = 0; i < p->count; i++) {
-        struct lt_segment *s = p->segs[i];
-        int64_t past = s->base + s->count;
-        if (i + 1 < p->count)
-            atomic_store(&s->limit, past);
-        p->bytes += (int64_t)(s->write_at - LT_SEGMENT_PAGE);
-        s->synced_to = past <= durable_end ? s->write_at : 0;
-        if (past <= durable_end)
-            continue;
-        // Not known to be on disk: written again, and synced before the first acks DISK.
-        uint64_t from = 0; // the header page, too
-        if (durable_end > s->base)
-            from = (uint64_t)(lt_segment_record(s, durable_end) - s->map);
-        int rc = lt_segment_redirty(s, from);
+        int rc = recover_publish_one(p, p->segs[i], i + 1 < p->count, durable_end);
         if (rc != 0)
             return rc;
     }
@@ -234,32 +362,32 @@ static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
 }
 
 int lt_partition_recover(struct lt_partition *p) {
-    struct recover_bases bases = { .mem = &p->mq->mem };
+    struct recover r = { .p = p };
     struct lt_slot_key key = { LT_SLOT_PARTITION, 0, p->topic->id, (uint32_t)p->number };
     p->slot = lt_slot_find(&p->mq->log->slots, &key);
-    int64_t durable_end = p->slot ? p->slot->values[0] : 0;
-    int64_t begin = p->slot ? p->slot->values[1] : 0, end = begin;
-    size_t used = 0;
-    int rc = recover_list(p, &bases);
-    if (rc == 0)
-        rc = recover_begin(p, &bases, begin);
-    if (rc == 0 && bases.count > 0)
-        end = bases.base[0]; // at or below the log start
-    if (rc == 0)
-        rc = recover_read(p, &bases, &end, &used);
-    if (rc == 0 && end < durable_end && durable_end > begin)
-        rc = recover_damage(p, end, durable_end);
+    int64_t begin = r.begin = p->slot ? p->slot->values[1] : 0;
+    r.proof = p->slot && p->slot->values[0] > begin ? p->slot->values[0] : 0;
+    int rc = recover_list(&r);
+    if (rc == 0) {
+        recover_begin(&r, begin);
+        rc = recover_read(&r);
+    }
     // Only an unfinished tail is left to deal with: segments beyond it can be reached no more.
     if (rc == 0)
-        rc = recover_set_all_aside(p, &bases, used);
+        rc = recover_set_all_aside(&r);
+    int64_t end = p->count > 0 ? p->segs[p->count - 1]->base + p->segs[p->count - 1]->count : begin;
     if (rc == 0 && end < begin) {
         recover_forget(p);
         end = begin;
     }
     if (rc == 0)
         rc = recover_cut(p);
-    if (rc == 0)
-        rc = recover_publish(p, begin, end, durable_end > begin ? durable_end : begin);
-    lt_free(&p->mq->mem, bases.base);
+    if (rc == 0) {
+        int64_t durable = r.proof < end ? r.proof : end;
+        rc = recover_publish(p, begin, end, durable > begin ? durable : begin);
+    }
+    if (rc == 0 && r.lost_to > end)
+        rc = lt_partition_skip_to(p, r.lost_to, LT_GAP_ROT);
+    lt_free(&p->mq->mem, r.base);
     return rc;
 }

@@ -316,7 +316,13 @@ static int log_sync_all(leat *mq) {
 }
 
 int lt_log_close(leat *mq) {
-    int rc = mq->dir && !lt_forked(mq) ? log_sync_all(mq) : 0;
+    int rc = 0;
+    if (mq->dir && !lt_forked(mq)) {
+        rc = log_sync_all(mq);
+        for (leat_topic *t = log_next_topic(mq->log, NULL); t; t = log_next_topic(mq->log, t))
+            for (int32_t i = 0; i < t->partitions; i++)
+                lt_partition_settle(&t->part[i]);
+    }
     log_free(mq);
     return rc;
 }

@@ -100,9 +100,10 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
     struct lt_cursor c;
     struct lt_partition *p = q->part[lease->partition].p;
     lt_cursor_init(&c, p, lease->offset);
-    if (!lt_cursor_find(&c, lease->offset + 1)) {
+    int found = lt_cursor_find(&c, lease->offset + 1);
+    if (found != 1) {
         lt_cursor_fini(&c);
-        return LEAT_EGONE; // nothing is left that could be moved
+        return found < 0 ? found : LEAT_EGONE; // nothing is left that could be moved
     }
     lt_cursor_read(&c, &m);
     // A message that was moved before tells of its last move only.

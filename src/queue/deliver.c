@@ -154,7 +154,9 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
         if (offset < 0)
             return 0;
         lt_cursor_seek(&part->cursor, offset);
-        bool found = lt_cursor_find(&part->cursor, end);
+        int found = lt_cursor_find(&part->cursor, end);
+        if (found < 0)
+            return found;
         if (found && part->cursor.offset == offset) {
             int rc = deliver_record(q, part, now, m);
             if (rc != 0)

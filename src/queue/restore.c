@@ -57,7 +57,10 @@ static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t off
 static int restore_segment(leat_queue *q, struct lt_queue_part *part, int64_t from, int64_t to,
                            int64_t *next) {
     int64_t first = from;
-    struct lt_segment *s = lt_partition_pin(part->p, from, &first);
+    struct lt_segment *s;
+    int pinned = lt_partition_pin(part->p, from, &first, &s);
+    if (pinned != 0)
+        return pinned;
     if (!s || first >= to) {
         lt_segment_drop(s);
         *next = to;

@@ -15,7 +15,7 @@ static int store_check_options(const leat_options *o) {
     int rc = lt_check_reserved("store options", o->reserved, 8);
     if (rc != 0)
         return rc;
-    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_MUST_EXIST))
+    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_MUST_EXIST | LEAT_SKIP_ROT))
         return lt_fail(LEAT_EINVAL, "store options: unknown flags %#x", o->flags);
     if (o->threads != 0 && o->threads != LEAT_NO_THREADS)
         return lt_fail(LEAT_EINVAL, "store options: threads is %d", o->threads);

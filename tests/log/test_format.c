@@ -97,7 +97,7 @@ Test(format, a_segment_page_is_these_bytes_and_any_other_is_refused) {
     memset(page, 0xee, sizeof page);
     lt_segment_head_put(page, &head);
     cr_assert_eq(memcmp(page, "leatseg\n", 8), 0);
-    cr_assert_eq(lt_get_u32(page + 8), 0u);
+    cr_assert_eq(lt_get_u32(page + 8), 1u);
     cr_assert_eq(lt_get_u32(page + 20), 2u);
     cr_assert_eq(lt_get_u64(page + 24), 7u);
     cr_assert_eq(lt_get_u64(page + 32), 1000u);
@@ -120,7 +120,7 @@ Test(format, a_segment_page_is_these_bytes_and_any_other_is_refused) {
     }
     for (size_t field = 8; field <= 12; field += 4) { // version, incompatible features
         memcpy(copy, page, sizeof page);
-        lt_put_u32(copy + field, 1);
+        lt_put_u32(copy + field, lt_get_u32(copy + field) + 1);
         lt_put_u32(copy + 4092, slow_crc(0, copy, 4092));
         cr_assert_eq(lt_segment_head_get(copy, &out), LEAT_EINVAL);
     }
@@ -300,4 +300,111 @@ Test(format, hostile_lengths_are_refused_also_with_right_sums) {
         }
     }
     free(at);
+}
+
+// ---- seals
+
+Test(format, a_seal_is_these_bytes_and_any_other_is_none) {
+    struct lt_seal seal = { .uid = 9,
+                            .end = 5000,
+                            .count = 3,
+                            .appended_ms = 77,
+                            .newest = -5,
+                            .head_crcs = 0xabcd,
+                            .body_crc = 0x1234 };
+    struct lt_seal out;
+    uint8_t bytes[LT_SEAL], copy[LT_SEAL];
+    for (int kind = LT_SEAL_SEGMENT; kind <= LT_SEAL_INDEX; kind++) {
+        lt_seal_put(bytes, (enum lt_seal_kind)kind, &seal);
+        cr_assert_eq(memcmp(bytes, kind == LT_SEAL_INDEX ? "leatidx\n" : "leatend\n", 8), 0);
+        cr_assert_eq(lt_get_u32(bytes + 8), 1u);
+        cr_assert_eq(lt_get_u32(bytes + 12), 0xabcdu);
+        cr_assert_eq(lt_get_u64(bytes + 16), 9u);
+        cr_assert_eq(lt_get_u64(bytes + 24), 3u);
+        cr_assert_eq(lt_get_u64(bytes + 32), 5000u);
+        cr_assert_eq(lt_get_u64(bytes + 40), 77u);
+        cr_assert_eq((int64_t)lt_get_u64(bytes + 48), -5);
+        cr_assert_eq(lt_get_u32(bytes + 56), kind == LT_SEAL_INDEX ? 0x1234u : 0u);
+        cr_assert_eq(lt_get_u32(bytes + 60), slow_crc(0, bytes, 60));
+        cr_assert(lt_seal_get(bytes, (enum lt_seal_kind)kind, 9, &out));
+        cr_assert(out.uid == 9 && out.end == 5000 && out.count == 3 && out.appended_ms == 77 &&
+                  out.newest == -5 && out.head_crcs == 0xabcd);
+        cr_assert_not(lt_seal_get(bytes, (enum lt_seal_kind)kind, 8, &out), "another segment's");
+        cr_assert_not(lt_seal_get(bytes, (enum lt_seal_kind)(1 - kind), 9, &out));
+        for (size_t i = 0; i < 8 * LT_SEAL; i++) {
+            memcpy(copy, bytes, sizeof copy);
+            copy[i / 8] ^= (uint8_t)(1u << i % 8);
+            cr_assert_not(lt_seal_get(copy, (enum lt_seal_kind)kind, 9, &out), "bit %zu", i);
+        }
+    }
+    // What cannot be true of any segment, with a right checksum.
+    static const struct lt_seal unsound[] = {
+        { .uid = 9, .end = 4095, .count = 0 },         { .uid = 9, .end = 5004, .count = 3 },
+        { .uid = 9, .end = 5000, .count = 23 },        { .uid = 9, .end = 5000, .count = -1 },
+        { .uid = 9, .end = 4096, .count = 1 },         { .uid = 9, .end = 1ull << 32, .count = 3 },
+        { .uid = 9, .end = 5000, .count = INT64_MAX },
+    };
+    for (size_t i = 0; i < sizeof unsound / sizeof unsound[0]; i++) {
+        lt_seal_put(bytes, LT_SEAL_SEGMENT, &unsound[i]);
+        cr_assert_not(lt_seal_get(bytes, LT_SEAL_SEGMENT, 9, &out), "seal %zu", i);
+    }
+}
+
+// ---- what stands behind damage
+
+// Puts n records with values of `size` bytes, from offset 100 on. at[n]: the end.
+static void put_records(uint8_t *map, int n, size_t size, uint64_t at[]) {
+    uint8_t value[256];
+    memset(value, 'v', sizeof value);
+    at[0] = LT_SEGMENT_PAGE;
+    for (int i = 0; i < n; i++) {
+        leat_record r = { .value = { value, size } };
+        struct lt_plan plan;
+        cr_assert_eq(lt_plan_make(&r, NULL, 0, &plan), 0);
+        struct lt_stamp place = { .uid = 5,
+                                  .offset = 100 + i,
+                                  .base = 100,
+                                  .behind = (uint16_t)(i % 3 == 2 ? 65535 : i % 3),
+                                  .more = i % 4 == 1 };
+        lt_record_put(map + at[i], &plan, &place);
+        at[i + 1] = at[i] + lt_align8(plan.total);
+    }
+}
+
+Test(format, the_next_record_behind_damage_is_found) {
+    static uint8_t map[16384];
+    uint64_t at[21];
+    struct lt_segment_head head = { .uid = 5, .base = 100 };
+    int64_t found;
+    for (size_t size = 0; size < 200; size += 33) {
+        memset(map, 0, sizeof map);
+        put_records(map, 20, size, at);
+        for (int i = 0; i < 20; i++) {
+            map[at[i] + 9] ^= 1; // its body's checksum
+            uint64_t next = lt_record_find(map, at[i] + 8, sizeof map, &head, 100 + i + 1, &found);
+            cr_assert_eq(next, i < 19 ? at[i + 1] : sizeof map);
+            cr_assert(i == 19 || found == 100 + i + 1);
+            next = lt_record_find(map, LT_SEGMENT_PAGE, sizeof map, &head, 100, &found);
+            cr_assert_eq(found, i == 0 ? 101 : 100);
+            cr_assert_eq(next, i == 0 ? at[1] : at[0]);
+            map[at[i] + 9] ^= 1;
+        }
+        head.uid = 6;
+        cr_assert_eq(lt_record_find(map, LT_SEGMENT_PAGE, sizeof map, &head, 100, &found),
+                     sizeof map, "another segment's");
+        head.uid = 5;
+        // An offset that cannot have got there: there is no room for so many before it.
+        cr_assert_eq(lt_record_find(map, at[19], sizeof map, &head, 100, &found), sizeof map);
+    }
+}
+
+Test(format, a_record_tells_what_it_proves_and_whether_its_batch_goes_on) {
+    static uint8_t map[16384];
+    uint64_t at[21];
+    put_records(map, 20, 10, at);
+    for (int i = 0; i < 20; i++) {
+        cr_assert_eq(lt_record_claim(map + at[i], 100), i % 3 == 2 ? 0 : 100 + i - i % 3);
+        cr_assert_eq(lt_record_more(map + at[i]), i % 4 == 1);
+        cr_assert_eq(lt_record_timestamp(map + at[i]), 0);
+    }
 }
