@@ -42,8 +42,12 @@ struct leat {
     bool mapped_write; // segments, words and slots are written through mappings
     int64_t memory_max_bytes;
     _Atomic int64_t memory_bytes; // of segments in a memory store; relaxed: a sum, guards nothing
-    unsigned fork_epoch;          // of the process that opened it
-    atomic_bool shut;             // set once by leat_shutdown; seq_cst
+    // Of segments on disk, relaxed: sums that guard nothing; above the limits what nobody uses is
+    // given back. The bytes are of address space.
+    _Atomic int64_t files, maps, map_bytes;
+    int64_t files_max, maps_max, map_bytes_max;
+    unsigned fork_epoch; // of the process that opened it
+    atomic_bool shut;    // set once by leat_shutdown; seq_cst
     struct lt_clock clock;
     struct lt_pins pins;
     struct lt_faults faults;

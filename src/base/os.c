@@ -223,6 +223,11 @@ static int os_populate(struct lt_os *os, void *p, size_t n) {
 #endif
 }
 
+static int64_t os_files_max(struct lt_os *os) {
+    (void)os;
+    return (int64_t)sysconf(_SC_OPEN_MAX);
+}
+
 struct lt_os *lt_os_system(void) {
     static struct lt_os system = {
         .mono_ns = os_mono_ns,
@@ -247,6 +252,7 @@ struct lt_os *lt_os_system(void) {
         .map = os_map,
         .unmap = os_unmap,
         .populate = os_populate,
+        .files_max = os_files_max,
     };
     return &system;
 }

@@ -48,6 +48,8 @@ struct lt_os {
     // populate: gets the pages ready to be stored to, so that what a store would make SIGBUS is an
     // error here. May be NULL, and -EINVAL where the kernel cannot: then the store finds out.
     int (*populate)(struct lt_os *os, void *p, size_t n);
+    // files_max: how many descriptors the process may have. May be NULL: not known.
+    int64_t (*files_max)(struct lt_os *os);
 };
 
 // lt_os_system returns the table of the real system: one for all stores, without state.

@@ -29,6 +29,7 @@ static int cursor_enter(struct lt_cursor *c, int64_t end) {
         return 0;
     }
     lt_segment_drop(c->seg);
+    lt_log_cool(c->p->mq, false);
     c->seg = s;
     c->offset = first;
     c->at = 0;

@@ -353,8 +353,7 @@ void lt_segment_sealed(struct lt_segment *s, int rc) {
         return;
     s->allocated = s->write_at + LT_SEAL;
     s->synced_to = s->write_at;
-    (void)s->mq->os->close(s->mq->os, s->fd);
-    s->fd = -1;
+    lt_segment_close_fd(s);
 }
 
 int lt_segment_settle(struct lt_segment *s) {

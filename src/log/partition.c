@@ -212,8 +212,10 @@ int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat
     lt_unlock(&p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);
-    if (rolled)
+    if (rolled) {
         lt_partition_retain(p);
+        lt_log_cool(p->mq, true);
+    }
     lt_trace(p->mq, "append", NULL, md, rc);
     return rc;
 }
@@ -444,6 +446,21 @@ int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first,
     }
     lt_unlock(&p->lock);
     return rc;
+}
+
+void lt_partition_cool(struct lt_partition *p, bool files, bool maps) {
+    if (files) // a descriptor with unsynced bytes would take the error of their sync along
+        (void)lt_partition_sync(p, atomic_load_explicit(&p->end, memory_order_relaxed));
+    lt_lock(&p->lock);
+    for (size_t i = 0; i < p->count && !p->syncing; i++) {
+        struct lt_segment *s = p->segs[i];
+        // Only the lock's holder makes references of what has one.
+        if (maps && atomic_load_explicit(&s->refs, memory_order_acquire) == 1)
+            lt_segment_unready(s);
+        if (files && s->synced_to >= s->write_at)
+            lt_segment_close_fd(s);
+    }
+    lt_unlock(&p->lock);
 }
 
 void lt_partition_settle(struct lt_partition *p) {

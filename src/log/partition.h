@@ -84,6 +84,10 @@ bool lt_partition_arm_durable(struct lt_partition *p, int64_t offset);
 // Returns  LEAT_EIO, LEAT_ENOMEM.
 int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first, struct lt_segment **s);
 
+// lt_partition_cool gives back descriptors (files) and mappings (maps) that nobody uses now.
+// Blocks  (files) for the sync of what is to be closed.
+void lt_partition_cool(struct lt_partition *p, bool files, bool maps);
+
 // lt_partition_settle prepares the active segment for the next open: at a clean close.
 void lt_partition_settle(struct lt_partition *p);
 

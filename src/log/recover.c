@@ -243,8 +243,9 @@ static int recover_judge(struct recover *r) {
     int64_t to = r->proof;
     if (tail.next >= 0 && tail.next < to)
         to = tail.next;
-    if (r->used < r->count && r->base[r->used] > r->end && r->base[r->used] < to)
-        to = r->base[r->used];
+    size_t next = r->used + r->bad;
+    if (next < r->count && r->base[next] > r->end && r->base[next] < to)
+        to = r->base[next];
     return recover_damage(p, r->end, to);
 }
 
@@ -344,7 +345,10 @@ static int recover_publish_one(struct lt_partition *p, struct lt_segment *s, boo
     if (s->appended_ms == INT64_MIN || s->count > s->prefix.count)
         s->appended_ms = lt_wall_ms(p->mq); // not known: it is kept longer rather than shorter
     s->synced_to = past <= durable_end ? s->write_at : 0;
-    return past > durable_end ? lt_segment_redirty(s, durable_end) : 0;
+    if (past > durable_end)
+        return lt_segment_redirty(s, durable_end);
+    lt_segment_unready(s); // perhaps nobody uses it
+    return 0;
 }
 
 static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,

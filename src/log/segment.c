@@ -19,17 +19,33 @@ void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const ch
                    (long long)s->base, suffix);
 }
 
+static void segment_count_map(struct lt_segment *s, int64_t sign) {
+    if (!s->in_file)
+        return;
+    atomic_fetch_add_explicit(&s->mq->maps, sign, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->mq->map_bytes, sign * (int64_t)s->map_size, memory_order_relaxed);
+}
+
 static void segment_unmap(struct lt_segment *s) {
-    if (s->map)
+    if (s->map) {
         (void)s->mq->os->unmap(s->mq->os, s->map, s->map_size);
+        segment_count_map(s, -1);
+    }
     s->map = NULL;
     lt_index_unload(s);
 }
 
-static void segment_close_fd(struct lt_segment *s) {
-    if (s->fd >= 0)
-        (void)s->mq->os->close(s->mq->os, s->fd);
+void lt_segment_close_fd(struct lt_segment *s) {
+    if (s->fd < 0)
+        return;
+    (void)s->mq->os->close(s->mq->os, s->fd);
+    atomic_fetch_sub_explicit(&s->mq->files, 1, memory_order_relaxed);
     s->fd = -1;
+}
+
+static void segment_opened(struct lt_segment *s, int fd) {
+    atomic_fetch_add_explicit(&s->mq->files, 1, memory_order_relaxed);
+    s->fd = fd;
 }
 
 static void segment_keep(struct lt_pinned *obj) {
@@ -41,7 +57,7 @@ static void segment_free(struct lt_segment *s) {
     lt_stretch_fini(&s->index);
     lt_stretch_fini(&s->newest_to);
     segment_unmap(s);
-    segment_close_fd(s);
+    lt_segment_close_fd(s);
     if (!s->in_file)
         atomic_fetch_sub_explicit(&mq->memory_bytes, (int64_t)s->allocated, memory_order_relaxed);
     lt_free(&mq->mem, s);
@@ -83,7 +99,7 @@ static int segment_open_fd(struct lt_segment *s, int flags) {
     int fd = mq->os->open(mq->os, mq->dir_fd, path, flags, 0600);
     if (fd < 0)
         return lt_fail_os(fd, "opening %s/%s", mq->dir, path);
-    s->fd = fd;
+    segment_opened(s, fd);
     return 0;
 }
 
@@ -105,8 +121,9 @@ int lt_segment_map(struct lt_segment *s) {
         return lt_fail_os(rc, "mapping segment %lld of topic id %u in %s", (long long)s->base,
                           s->topic_id, mq->dir ? mq->dir : "memory");
     s->map = p;
+    segment_count_map(s, 1);
     if (s->sealed)
-        segment_close_fd(s);
+        lt_segment_close_fd(s);
     return 0;
 }
 
@@ -129,7 +146,7 @@ void lt_segment_unready(struct lt_segment *s) {
         s->check_to = s->base + s->count;
     }
     if (s->synced_to >= s->write_at)
-        segment_close_fd(s);
+        lt_segment_close_fd(s);
 }
 
 // Gets room for the bytes below `need`: in steps, so that a small topic stays small and ENOSPC is
@@ -227,7 +244,7 @@ static int segment_make_file(struct lt_segment *s) {
         fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return lt_fail_os(fd, "creating %s/%s", mq->dir, path);
-    s->fd = fd;
+    segment_opened(s, fd);
     return 0;
 }
 
@@ -273,7 +290,7 @@ static int segment_read_seal(struct lt_segment *s) {
     s->sealed = true;
     s->map_size = s->allocated;
     s->synced_to = s->write_at;
-    segment_close_fd(s);
+    lt_segment_close_fd(s);
     return 1;
 }
 

@@ -102,6 +102,8 @@ int lt_segment_ready_fd(struct lt_segment *s);
 // descriptor that is not needed. Nothing is lost by it.
 // Locks: the partition's, whose reference is the only one.
 void lt_segment_unready(struct lt_segment *s);
+// lt_segment_close_fd closes its file, all of which is synced. Locks: the partition's.
+void lt_segment_close_fd(struct lt_segment *s);
 
 // lt_segment_count_max is how many records s can hold at the most.
 uint64_t lt_segment_count_max(const struct lt_segment *s);

@@ -180,6 +180,8 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
     }
     for (int32_t i = 0; rc == 0 && i < t->partitions; i++)
         rc = lt_partition_recover(&t->part[i]);
+    if (rc == 0)
+        lt_log_cool(mq, true);
     return rc; // lt_topics_free frees it
 }
 
@@ -263,7 +265,9 @@ int lt_log_open(leat *mq, bool create) {
     lt_map_init(&log->group_ids, &mq->mem, seed);
     lt_map_init(&log->names, &mq->mem, seed);
     lt_list_init(&log->all);
+    atomic_flag_clear(&log->cooling);
     mq->log = log;
+    lt_log_limits(mq);
     rc = lt_manifest_open(&log->manifest, mq, create);
     if (rc == 0)
         rc = lt_slots_open(&log->slots, mq);
@@ -284,7 +288,7 @@ no_admin:
 }
 
 // The topic behind t in `all`, which only grows; NULL: the first one.
-static leat_topic *log_next_topic(struct lt_log *log, leat_topic *t) {
+leat_topic *lt_topic_next(struct lt_log *log, leat_topic *t) {
     lt_lock(&log->table);
     struct lt_node *n = t ? lt_list_next(&log->all, &t->node) : lt_list_first(&log->all);
     lt_unlock(&log->table);
@@ -305,7 +309,7 @@ static int log_sync_topic(leat_topic *t) {
 static int log_sync_all(leat *mq) {
     struct lt_log *log = mq->log;
     int first = 0;
-    for (leat_topic *t = log_next_topic(log, NULL); t; t = log_next_topic(log, t)) {
+    for (leat_topic *t = lt_topic_next(log, NULL); t; t = lt_topic_next(log, t)) {
         int rc = log_sync_topic(t);
         first = first ? first : rc;
     }
@@ -319,7 +323,7 @@ int lt_log_close(leat *mq) {
     int rc = 0;
     if (mq->dir && !lt_forked(mq)) {
         rc = log_sync_all(mq);
-        for (leat_topic *t = log_next_topic(mq->log, NULL); t; t = log_next_topic(mq->log, t))
+        for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t))
             for (int32_t i = 0; i < t->partitions; i++)
                 lt_partition_settle(&t->part[i]);
     }
@@ -494,7 +498,7 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
     if (rc != 0)
         return rc;
     size_t n = 0;
-    for (leat_topic *t = log_next_topic(mq->log, NULL); t; t = log_next_topic(mq->log, t)) {
+    for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t)) {
         if (atomic_load(&t->gone))
             continue;
         if (n < max)

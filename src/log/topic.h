@@ -39,6 +39,8 @@ struct lt_log {
     struct lt_map group_ids;   // id to lt_group
     struct lt_map names;       // of consumers, as given out in lags: kept until the store closes
     struct lt_list all;        // every topic since open, deleted ones too
+    atomic_flag cooling;       // a thread is in lt_log_cool; nobody waits for it
+    leat_topic *cool_next;     // where the next one goes on; that thread's
 };
 
 // lt_topic_find returns the topic of that name, or NULL; lt_topic_by_id the same by id.
@@ -62,5 +64,13 @@ struct lt_partition *lt_topic_partition(leat_topic *t, int64_t n);
 // lt_topic_alive is 0, or LEAT_EGONE with its text.
 int lt_topic_alive(const leat_topic *t);
 void lt_topics_free(leat *mq);
+// lt_topic_next goes through all topics that there were since the open; NULL: the first, the end.
+leat_topic *lt_topic_next(struct lt_log *log, leat_topic *t);
+
+// lt_log_limits finds out how many descriptors and mappings the store takes at most, by habit.
+void lt_log_limits(leat *mq);
+// lt_log_cool gives back descriptors (files) and mappings of segments when there are too many.
+// Locks: none of a partition's. Blocks  (files) for syncs.
+void lt_log_cool(leat *mq, bool files);
 
 #endif
