@@ -9,9 +9,9 @@
 #include <string.h>
 
 enum {
-    SEGMENT_STEP_MIN = 64 * 1024,       // first allocation step, doubling to
-    SEGMENT_STEP_MAX = 4 * 1024 * 1024, // this
-    SEGMENT_POPULATE = 128 * 1024       // pages made ready ahead; more dirties more than is written
+    SEGMENT_STEP_MIN = 64 * 1024,        // first allocation step, doubling to
+    SEGMENT_STEP_MAX = 32 * 1024 * 1024, // this; steps of 4 MiB cost Linux two page faults a page
+    SEGMENT_POPULATE = 128 * 1024 // pages made ready ahead; more dirties more than is written
 };
 
 void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const char *suffix) {
@@ -149,21 +149,9 @@ void lt_segment_unready(struct lt_segment *s) {
         lt_segment_close_fd(s);
 }
 
-// Gets room for the bytes below `need`: in steps, so that a small topic stays small and ENOSPC is
-// an error code here instead of SIGBUS at the store.
-static int segment_room(struct lt_segment *s, uint64_t need) {
-    if (need <= s->allocated)
-        return 0;
+// Gets `more` bytes from the file system or from what a memory store may have.
+static int segment_allocate(struct lt_segment *s, int64_t more) {
     leat *mq = s->mq;
-    if (s->in_file && !mq->mapped_write)
-        return 0; // pwrite gets its room, or its ENOSPC, itself
-    uint64_t step = s->allocated < SEGMENT_STEP_MIN   ? SEGMENT_STEP_MIN
-                    : s->allocated > SEGMENT_STEP_MAX ? SEGMENT_STEP_MAX
-                                                      : s->allocated;
-    uint64_t to = s->allocated + step;
-    to = to < need ? need : to;
-    to = to > s->map_size ? s->map_size : to;
-    int64_t more = (int64_t)(to - s->allocated);
     if (s->in_file) {
         int rc = lt_segment_ready_fd(s);
         if (rc != 0)
@@ -180,8 +168,29 @@ static int segment_room(struct lt_segment *s, uint64_t need) {
                            (long long)mq->memory_max_bytes);
         }
     }
-    s->allocated = to;
+    s->allocated += (uint64_t)more;
     return 0;
+}
+
+static uint64_t segment_step(const struct lt_segment *s, uint64_t need, uint64_t step) {
+    uint64_t to = s->allocated + step;
+    to = to < need ? need : to;
+    return to > s->map_size ? s->map_size : to;
+}
+
+// Gets room for the bytes below `need`: in steps, so that a small topic stays small and ENOSPC is
+// an error code here instead of SIGBUS at the store.
+static int segment_room(struct lt_segment *s, uint64_t need) {
+    if (need <= s->allocated || (s->in_file && !s->mq->mapped_write))
+        return 0; // pwrite gets its room, or its ENOSPC, itself
+    uint64_t step = s->allocated < SEGMENT_STEP_MIN   ? SEGMENT_STEP_MIN
+                    : s->allocated > SEGMENT_STEP_MAX ? SEGMENT_STEP_MAX
+                                                      : s->allocated;
+    uint64_t to = segment_step(s, need, step), least = segment_step(s, need, SEGMENT_STEP_MIN);
+    int rc = segment_allocate(s, (int64_t)(to - s->allocated));
+    if ((rc == LEAT_ENOSPC || rc == LEAT_EFULL) && to > least)
+        rc = segment_allocate(s, (int64_t)(least - s->allocated)); // what is left may do
+    return rc;
 }
 
 // Gets the pages below `need` ready, some way ahead: one call where there would be a page fault
