@@ -375,6 +375,19 @@ LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 // Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition.
 LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md);
 
+// leat_send_many sends n records, each to the partition that leat_send would choose. Those of one
+// partition are a batch: in order, with offsets in a row, stored as a whole or not at all, also
+// after a crash; with LEAT_ACKS_DISK one sync for each partition. n 0 is nothing.
+// Returns  as leat_send, for any of the records; LEAT_ETOOBIG also for a batch over 64 MiB as it is
+//          stored (each record takes 33 to 40 bytes beside key and value). md (an array of n, or
+//          NULL) says what is stored: offset -1 is certainly not. A wrong record, a limit or
+//          LEAT_ENOMEM: nothing. Else the batches of lower partitions may be, the one that failed
+//          and those behind it not; LEAT_EIO with LEAT_ACKS_DISK: unknown for those with an offset.
+// Threads  [any] [cb]
+// Blocks   with LEAT_ACKS_DISK for the syncs, shared with other senders.
+LEAT_API int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
+                            leat_metadata *md);
+
 // ---- consumer ----------------------------------------------------------------------------------
 
 // .start: where to begin in a partition without a committed offset. Unlike Kafka the default is

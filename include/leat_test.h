@@ -39,8 +39,9 @@ LEAT_API int leat_clock_now(leat *mq, int64_t *mono_ms, int64_t *wall_ms);
 LEAT_API int leat_clock_wait_blocked(leat *mq, int callers, int64_t real_timeout_ms);
 
 enum {
-    LEAT_OP_APPEND =
-        1, // leat_send, leat_queue_send, a dead-letter move: before the record is stored
+    // leat_send, leat_queue_send, a dead-letter move: before the record is stored; leat_send_many:
+    // once for each partition
+    LEAT_OP_APPEND = 1,
     LEAT_OP_SPACE = 2, // the same, where room for it is got
     LEAT_OP_SYNC = 3,  // a sync of a partition: an error poisons it, as a real one does
     LEAT_OP_RECEIVE = 4,

@@ -56,7 +56,8 @@ enum {
     LT_KEY_MAX = 64 * 1024,
     LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers and value together
     LT_HEADERS_MAX = 64,
-    LT_PROVENANCE = 6 // headers that a dead-letter move adds
+    LT_BATCH_MAX = 64 * 1024 * 1024, // records of a batch, as they are stored
+    LT_PROVENANCE = 6                // headers that a dead-letter move adds
 };
 
 // Reasons of a gap before a segment: offsets that were in use and whose records were lost in a
@@ -98,12 +99,26 @@ struct lt_plan {
     size_t extra_count;
     uint32_t total; // bytes, padding not counted
     uint32_t body_crc;
+    const struct lt_plan *next; // the record behind it in the same batch; NULL: the last one
 };
 
 // lt_plan_make checks r against the limits and measures it. The plan refers to r and extra.
 // Returns  LEAT_ETOOBIG, LEAT_EINVAL.
 int lt_plan_make(const leat_record *r, const leat_header *extra, size_t extra_count,
                  struct lt_plan *plan);
+
+// lt_plan_timestamp is the record's own, or the wall clock's where it has none.
+static inline int64_t lt_plan_timestamp(const struct lt_plan *plan, int64_t wall_ms) {
+    int64_t own = plan->record->timestamp_ms;
+    return own ? own : wall_ms;
+}
+
+// lt_batch is what is appended at once: records that are planned, each the next of the one before.
+struct lt_batch {
+    const struct lt_plan *first;
+    uint64_t bytes; // as they are stored, padding counted
+    int64_t count;
+};
 
 // lt_stamp is what a record gets from its place in the log.
 struct lt_stamp {

@@ -100,6 +100,17 @@ void lt_index_add(struct lt_segment *s, int64_t timestamp_ms, uint64_t n, bool r
     s->count++;
 }
 
+void lt_index_undo(struct lt_segment *s, int64_t count, uint64_t write_at, int64_t newest) {
+    s->count = count;
+    s->write_at = write_at;
+    s->newest = newest;
+    if (count == s->prefix.count)
+        return;
+    uint64_t block =
+        (uint64_t)(count - 1) / LT_SEAL_TIMES - (uint64_t)s->prefix.count / LT_SEAL_TIMES;
+    *(int64_t *)lt_stretch_at(&s->newest_to, block) = newest;
+}
+
 // ---- the file
 
 void lt_index_take(struct lt_segment *s, const struct lt_seal *seal) {

@@ -28,5 +28,12 @@ struct lt_send {
     struct lt_sticky *sticky;
 };
 int lt_send_record(const struct lt_send *s, leat_metadata *md);
+// lt_send_partition chooses where a planned record goes, among the first `partitions` of the topic;
+// NULL: LEAT_ERANGE, with its text.
+struct lt_partition *lt_send_partition(const struct lt_send *s, const struct lt_plan *plan,
+                                       int32_t partitions);
+// lt_send_many sends n records, s->record being the first: see leat_send_many. Room for all that
+// the call needs is had, and every record checked, before the first one is appended.
+int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md);
 
 #endif

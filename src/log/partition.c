@@ -92,13 +92,13 @@ static int64_t partition_records_end(const struct lt_partition *p) {
     return last->base + last->count;
 }
 
-// Closes the active segment to appends and begins the next at offset `end`, with room for a record
+// Closes the active segment to appends and begins the next at offset `end`, with room for a batch
 // of n bytes. reason: of a gap.
 static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason) {
     leat *mq = p->mq;
     uint64_t size = (uint64_t)p->topic->segment_bytes;
     if (size < LT_SEGMENT_PAGE + n + LT_SEAL)
-        size = LT_SEGMENT_PAGE + n + LT_SEAL; // a record larger than a segment gets its own
+        size = LT_SEGMENT_PAGE + n + LT_SEAL; // a batch larger than a segment gets its own
     partition_drop_empty(p);
     struct lt_segment_head head = { .topic_id = p->topic->id,
                                     .partition = (uint32_t)p->number,
@@ -129,16 +129,18 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     return 0;
 }
 
-// Tells whether a record of n bytes more is over what the topic keeps.
-static bool partition_is_full(const struct lt_partition *p, int64_t n) {
+// Tells whether a batch more is over what the topic keeps.
+static bool partition_is_full(const struct lt_partition *p, const struct lt_batch *batch) {
     const leat_topic *t = p->topic;
     int64_t records = atomic_load_explicit(&p->end, memory_order_relaxed) -
                       atomic_load_explicit(&p->begin, memory_order_relaxed);
-    return (t->retention_bytes != LEAT_UNLIMITED && p->bytes + n > t->retention_bytes) ||
-           (t->retention_records != LEAT_UNLIMITED && records >= t->retention_records);
+    return (t->retention_bytes != LEAT_UNLIMITED &&
+            p->bytes + (int64_t)batch->bytes > t->retention_bytes) ||
+           (t->retention_records != LEAT_UNLIMITED &&
+            records + batch->count > t->retention_records);
 }
 
-static int partition_append_locked(struct lt_partition *p, const struct lt_plan *plan,
+static int partition_append_locked(struct lt_partition *p, const struct lt_batch *batch,
                                    leat_metadata *md) {
     if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed))
         return lt_fail(LEAT_EGONE, "topic %s was deleted", p->topic->name);
@@ -148,14 +150,13 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
     if (lt_manifest_poisoned(&p->mq->log->manifest)) // what says where records are may be lost
         return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest has failed",
                        p->topic->name);
-    uint64_t n = lt_align8(plan->total);
-    if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, (int64_t)n))
+    if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, batch))
         return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,
                        p->number);
     int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
-    if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], n) ||
+    if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
-        int rc = partition_roll(p, offset, n, LT_GAP_LOST);
+        int rc = partition_roll(p, offset, batch->bytes, LT_GAP_LOST);
         if (rc != 0)
             return rc;
     }
@@ -168,11 +169,11 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_plan 
                               .behind = (uint16_t)(behind < 65535 ? behind : 65535) };
     int rc = lt_fault(p->mq, LEAT_OP_SPACE, p->topic->name, p->number, false);
     if (rc == 0)
-        rc = lt_segment_append(s, plan, &stamp);
+        rc = lt_segment_append(s, batch, &stamp);
     if (rc != 0)
         return rc;
-    p->bytes += (int64_t)n;
-    atomic_store_explicit(&p->end, offset + 1, memory_order_release);
+    p->bytes += (int64_t)batch->bytes;
+    atomic_store_explicit(&p->end, offset + batch->count, memory_order_release);
     md->offset = offset;
     return 0;
 }
@@ -197,14 +198,24 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason
     return rc;
 }
 
-int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md) {
-    int64_t ts = plan->record->timestamp_ms;
+static void partition_trace_batch(const struct lt_partition *p, const struct lt_batch *batch,
+                                  leat_metadata md, int rc) {
+    const struct lt_plan *plan = batch->first;
+    for (int64_t wall_ms = md.timestamp_ms; plan; plan = plan->next) {
+        md.timestamp_ms = lt_plan_timestamp(plan, wall_ms);
+        lt_trace(p->mq, "append", NULL, &md, rc);
+        md.offset += rc == 0;
+    }
+}
+
+int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {
+    int64_t ts = batch->count == 1 ? batch->first->record->timestamp_ms : 0;
     *md = (leat_metadata){ .topic = p->topic->name,
                            .partition = p->number,
                            .timestamp_ms = ts ? ts : lt_wall_ms(p->mq),
                            .offset = -1 };
     lt_lock(&p->lock);
-    int rc = partition_append_locked(p, plan, md);
+    int rc = partition_append_locked(p, batch, md);
     bool ring = rc == 0 && p->armed, rolled = p->rolled;
     if (ring)
         p->armed = false;
@@ -216,7 +227,8 @@ int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat
         lt_partition_retain(p);
         lt_log_cool(p->mq, true);
     }
-    lt_trace(p->mq, "append", NULL, md, rc);
+    if (p->mq->trace)
+        partition_trace_batch(p, batch, *md, rc);
     return rc;
 }
 

@@ -50,9 +50,10 @@ void lt_partition_fini(struct lt_partition *p);
 // Returns  LEAT_ECORRUPT, LEAT_EIO, LEAT_ENOMEM, LEAT_EACCESS.
 int lt_partition_recover(struct lt_partition *p);
 
-// lt_partition_append appends one record and fills in md's offset and timestamp.
+// lt_partition_append appends a batch, which may be one record: readers see all of it or nothing.
+// *md is of the first one, its timestamp the wall clock's: for those that have none of their own.
 // Returns  LEAT_EGONE, LEAT_EPOISONED, LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM: not stored.
-int lt_partition_append(struct lt_partition *p, const struct lt_plan *plan, leat_metadata *md);
+int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md);
 
 // lt_partition_skip_to makes the log go on at `offset`, if it ends below, with the gap and its
 // reason stated in the next segment's header.

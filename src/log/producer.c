@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "leat_test.h"
+#include "base/bytes.h"
 #include "base/hash.h"
 #include "log/log.h"
 
@@ -35,19 +36,29 @@ static uint32_t producer_sticky(leat *mq, struct lt_sticky *sticky, uint32_t par
     return choice % partitions;
 }
 
-static struct lt_partition *producer_partition(const struct lt_send *s,
-                                               const struct lt_plan *plan) {
+static inline struct lt_partition *
+producer_partition(const struct lt_send *s, const struct lt_plan *plan, int32_t partitions) {
     leat_topic *t = s->topic;
-    const leat_record *r = s->record;
-    if (r->to_partition != 0)
+    const leat_record *r = plan->record;
+    if (r->to_partition != 0 && r->to_partition <= partitions)
         return lt_topic_partition(t, (int64_t)r->to_partition - 1);
-    if (t->partitions == 1)
+    if (r->to_partition != 0) {
+        (void)lt_fail(LEAT_ERANGE, "topic %s has %d partitions, no number %d", t->name, partitions,
+                      r->to_partition - 1);
+        return NULL;
+    }
+    if (partitions == 1)
         return &t->part[0];
     if (r->key.data) {
         uint32_t hash = lt_murmur2(r->key.data, r->key.size) & 0x7fffffff;
-        return &t->part[hash % (uint32_t)t->partitions];
+        return &t->part[hash % (uint32_t)partitions];
     }
-    return &t->part[producer_sticky(t->mq, s->sticky, (uint32_t)t->partitions, plan->total)];
+    return &t->part[producer_sticky(t->mq, s->sticky, (uint32_t)partitions, plan->total)];
+}
+
+struct lt_partition *lt_send_partition(const struct lt_send *s, const struct lt_plan *plan,
+                                       int32_t partitions) {
+    return producer_partition(s, plan, partitions);
 }
 
 int lt_send_record(const struct lt_send *s, leat_metadata *md) {
@@ -57,14 +68,15 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
         rc = lt_plan_make(s->record, s->extra, s->extra_count, &plan);
     if (rc != 0)
         return rc;
-    struct lt_partition *p = producer_partition(s, &plan);
+    struct lt_partition *p = producer_partition(s, &plan, s->topic->partitions);
     if (!p)
         return LEAT_ERANGE;
     leat_metadata where;
     rc = lt_fault(p->mq, LEAT_OP_APPEND, s->topic->name, p->number, true);
     if (rc != 0)
         return rc;
-    rc = lt_partition_append(p, &plan, &where);
+    const struct lt_batch batch = { .first = &plan, .bytes = lt_align8(plan.total), .count = 1 };
+    rc = lt_partition_append(p, &batch, &where);
     if (rc == 0 && s->acks == LEAT_ACKS_DISK) {
         rc = lt_partition_sync(p, where.offset + 1);
         if (rc != 0 && rc != LEAT_EGONE)
@@ -143,4 +155,17 @@ int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metada
         return lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name);
     struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
     return lt_send_record(&s, md);
+}
+
+int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
+                   leat_metadata *md) {
+    int rc = lt_enter(p ? p->mq : NULL, LT_CALL_CB);
+    if (rc != 0)
+        return rc;
+    if (!t || (!r && n > 0))
+        return lt_fail(LEAT_EINVAL, "send many: topic or records are NULL");
+    if (t->mq != p->mq)
+        return lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name);
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
+    return lt_send_many(&s, n, md);
 }

@@ -221,13 +221,17 @@ static uint8_t *segment_write_begin(struct lt_segment *s, uint64_t at, size_t n)
 static int segment_write_end(struct lt_segment *s, uint64_t at, uint8_t *bytes, size_t n) {
     if (bytes == s->map + at)
         return 0;
+    struct lt_os *os = s->mq->os;
     int rc = lt_segment_ready_fd(s);
     if (rc != 0) {
         lt_free(&s->mq->mem, bytes);
         return rc;
     }
-    rc = lt_pwrite_full(s->mq->os, s->fd, bytes, n, (int64_t)at);
+    rc = lt_pwrite_full(os, s->fd, bytes, n, (int64_t)at);
     lt_free(&s->mq->mem, bytes);
+    // What was written of it goes, or whole records of a batch would stand behind the next one.
+    if (rc < 0 && os->truncate(os, s->fd, (int64_t)at) == 0 && s->allocated > at)
+        s->allocated = at;
     return rc == 0 ? 0 : lt_fail_os(rc, "writing a segment in %s", s->mq->dir);
 }
 
@@ -361,25 +365,37 @@ bool lt_segment_fits(const struct lt_segment *s, uint64_t n) {
     return !s->sealed && !s->rotten && n + LT_SEAL <= s->map_size - s->write_at;
 }
 
-int lt_segment_append(struct lt_segment *s, const struct lt_plan *plan,
-                      const struct lt_stamp *stamp) {
-    uint64_t n = lt_align8(plan->total);
+int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct lt_stamp *stamp) {
+    const uint64_t at = s->write_at;
     int rc = lt_segment_map(s);
     if (rc == 0)
-        rc = segment_room(s, s->write_at + n);
+        rc = segment_room(s, at + batch->bytes);
     if (rc == 0)
-        rc = segment_populate(s, s->write_at + n);
+        rc = segment_populate(s, at + batch->bytes);
     if (rc == 0)
-        rc = lt_index_room(s, 1);
+        rc = lt_index_room(s, (uint64_t)batch->count);
     if (rc != 0)
         return rc;
-    uint8_t *bytes = segment_write_begin(s, s->write_at, n);
+    // Where it is stored by pwrite that is one buffer and one call for the batch.
+    uint8_t *bytes = segment_write_begin(s, at, batch->bytes), *to = bytes;
     if (!bytes)
         return lt_fail_nomem();
-    lt_record_put(bytes, plan, stamp);
-    rc = segment_write_end(s, s->write_at, bytes, n);
+    const int64_t wall_ms = stamp->timestamp_ms, count = s->count, newest = s->newest;
+    for (const struct lt_plan *plan = batch->first;;) {
+        uint64_t n = lt_align8(plan->total);
+        stamp->timestamp_ms = lt_plan_timestamp(plan, wall_ms);
+        stamp->more = plan->next != NULL;
+        lt_record_put(to, plan, stamp);
+        lt_index_add(s, stamp->timestamp_ms, n, true);
+        plan = plan->next;
+        if (!plan)
+            break;
+        to += n;
+        stamp->offset++;
+        stamp->behind = (uint16_t)(stamp->behind + (stamp->behind < 65535));
+    }
+    rc = segment_write_end(s, at, bytes, batch->bytes);
     if (rc != 0)
-        return rc;
-    lt_index_add(s, stamp->timestamp_ms, n, true);
-    return 0;
+        lt_index_undo(s, count, at, newest);
+    return rc;
 }

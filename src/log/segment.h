@@ -109,11 +109,11 @@ void lt_segment_close_fd(struct lt_segment *s);
 uint64_t lt_segment_count_max(const struct lt_segment *s);
 // lt_segment_fits tells whether n more bytes fit, without allocating.
 bool lt_segment_fits(const struct lt_segment *s, uint64_t n);
-// lt_segment_append writes a planned record behind the last one. It is not published: that is the
-// partition's doing. Locks: the partition's.
-// Returns  LEAT_ENOSPC, LEAT_EFULL, LEAT_ENOMEM, LEAT_EIO: nothing changed.
-int lt_segment_append(struct lt_segment *s, const struct lt_plan *plan,
-                      const struct lt_stamp *stamp);
+// lt_segment_append writes a batch behind the last record, all of it or nothing. *stamp is of
+// the first one and is used up; its timestamp is for those that have none. It is not published:
+// that is the partition's doing. Locks: the partition's. Returns  LEAT_ENOSPC, LEAT_EFULL,
+// LEAT_ENOMEM, LEAT_EIO: nothing changed.
+int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct lt_stamp *stamp);
 
 // ---- index.c
 
@@ -135,6 +135,8 @@ int64_t lt_segment_offset_at(const struct lt_segment *s, int64_t ts, int64_t fro
 int lt_index_room(struct lt_segment *s, uint64_t n);
 // lt_index_add takes the record at write_at into the index, n bytes long; readable or not.
 void lt_index_add(struct lt_segment *s, int64_t timestamp_ms, uint64_t n, bool readable);
+// lt_index_undo takes the records behind the first `count` out again, which end at write_at.
+void lt_index_undo(struct lt_segment *s, int64_t count, uint64_t write_at, int64_t newest);
 // lt_index_probe reads the head of the index file and takes what it says of the segment's records.
 // Returns  1, 0 (there is none that is sound), LEAT_EIO, LEAT_ENOMEM.
 int lt_index_probe(struct lt_segment *s);

@@ -93,13 +93,17 @@ bool oracle_must(struct oracle *o, const char *what, int rc, int expected) {
 
 static uint8_t oracle_values[ORACLE_VALUE_MAX];
 
-static leat_bytes oracle_value(int number, size_t size) {
+static leat_bytes oracle_value_in(uint8_t *buf, int number, size_t size) {
     char digits[16];
     (void)snprintf(digits, sizeof digits, "%04x", (unsigned)number);
     for (size_t i = 0; i < size; i++)
-        oracle_values[i] = (uint8_t)((size_t)number * 31 + i * 7);
-    memcpy(oracle_values, digits, 4);
-    return (leat_bytes){ oracle_values, size };
+        buf[i] = (uint8_t)((size_t)number * 31 + i * 7);
+    memcpy(buf, digits, 4);
+    return (leat_bytes){ buf, size };
+}
+
+static leat_bytes oracle_value(int number, size_t size) {
+    return oracle_value_in(oracle_values, number, size);
 }
 
 static leat_bytes oracle_key(int number, char buf[16]) {
@@ -160,6 +164,75 @@ int oracle_send(struct oracle *o, const struct oracle_sending *s) {
                : s->topic == ON_GONE                       ? LEAT_EGONE
                                                            : 0;
     (void)oracle_fits(o, s->q ? "queue send" : "send", rc, also);
+    return rc;
+}
+
+// ---- sending many
+
+static struct { // the records of one call
+    leat_record r[ORACLE_MANY];
+    leat_header header[ORACLE_MANY];
+    leat_metadata md[ORACLE_MANY];
+    char key[ORACLE_MANY][16];
+    uint8_t value[ORACLE_MANY][ORACLE_MANY_SIZE];
+} batch;
+
+static void oracle_make_many(int number, int n) {
+    for (int i = 0; i < n; i++) {
+        leat_record *r = &batch.r[i];
+        *r = (leat_record){ .key = oracle_key(number + i, batch.key[i]),
+                            .value = oracle_value_in(batch.value[i], number + i, ORACLE_MANY_SIZE),
+                            .to_partition = LEAT_PARTITION(i % ORACLE_PARTS) };
+        if ((number + i) % 3 != 0)
+            continue;
+        batch.header[i] = (leat_header){ LEAT_STR("number"), r->key };
+        r->headers = &batch.header[i];
+        r->header_count = 1;
+    }
+}
+
+// What each record was told must be the same for all of its partition: a batch is whole.
+static void oracle_note_many(struct oracle *o, const struct oracle_sending *s, int n, int rc) {
+    for (int i = 0; i < n; i++) {
+        const leat_metadata *md = &batch.md[i];
+        bool stored = md->offset >= 0;
+        if (i >= ORACLE_PARTS && stored != (batch.md[i - ORACLE_PARTS].offset >= 0))
+            oracle_complain(o, "send many: record %d of %d is stored alone, or missing", i, n);
+        if (stored && i >= ORACLE_PARTS && md->offset != batch.md[i - ORACLE_PARTS].offset + 1)
+            oracle_complain(o, "send many: offset %lld behind %lld", (long long)md->offset,
+                            (long long)batch.md[i - ORACLE_PARTS].offset);
+        if (rc == 0 && !stored)
+            oracle_complain(o, "send many: 0, and record %d is not stored", i);
+        if (rc == 0 && o->poisoned[s->topic][i % ORACLE_PARTS])
+            oracle_complain(o, "send many: 0 from a partition whose sync has failed");
+        o->sent[o->count++] = (struct sent){ .topic = s->topic,
+                                             .state = !stored                     ? SENT_NO
+                                                      : s->disk && rc == LEAT_EIO ? SENT_MAYBE
+                                                                                  : SENT_YES,
+                                             .partition = i % ORACLE_PARTS,
+                                             .offset = md->offset,
+                                             .size = ORACLE_MANY_SIZE,
+                                             .blind = o->blind };
+    }
+}
+
+int oracle_send_many(struct oracle *o, const struct oracle_sending *s, int n) {
+    if (o->count + n > ORACLE_SENT) {
+        oracle_complain(o, "the oracle is full");
+        return LEAT_EFULL;
+    }
+    int lost = o->os.lost_count;
+    oracle_make_many(o->count, n);
+    int rc = leat_send_many(s->p, s->t, batch.r, (size_t)n, batch.md);
+    oracle_note_many(o, s, n, rc);
+    for (int i = 0; i < ORACLE_PARTS && o->os.lost_count > lost; i++) {
+        char place[16];
+        (void)snprintf(place, sizeof place, "/%d/0000", i);
+        if (strstr(o->os.lost_path, ".log") && strstr(o->os.lost_path, place))
+            o->poisoned[s->topic][i] = true;
+    }
+    (void)oracle_fits(o, "send many", rc,
+                      s->disk && !o->calm && oracle_faults(o) > 0 ? LEAT_EIO : 0);
     return rc;
 }
 

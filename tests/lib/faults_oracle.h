@@ -10,7 +10,13 @@
 #include "leat.h"
 #include "lib/faulty_os.h"
 
-enum { ORACLE_SENT = 128, ORACLE_PARTS = 2, ORACLE_VALUE_MAX = 32 * 1024 };
+enum {
+    ORACLE_SENT = 192,
+    ORACLE_PARTS = 2,
+    ORACLE_VALUE_MAX = 32 * 1024,
+    ORACLE_MANY = 8, // records that are sent at once, of this size
+    ORACLE_MANY_SIZE = 1500
+};
 
 enum oracle_topic { ON_LOG, ON_GONE, ON_QUEUE, ON_DEAD, ORACLE_TOPICS };
 enum oracle_state { SENT_NO, SENT_MAYBE, SENT_YES };
@@ -90,6 +96,9 @@ struct oracle_sending {
     bool disk;
 };
 int oracle_send(struct oracle *o, const struct oracle_sending *s);
+// oracle_send_many sends the next n records by p to t in one call, to its partitions in turn, and
+// notes what it was told of each. Returns  leat_send_many's result.
+int oracle_send_many(struct oracle *o, const struct oracle_sending *s, int n);
 // oracle_check compares a message with what was sent. Returns  its number, or NULL (complained).
 struct sent *oracle_check(struct oracle *o, enum oracle_topic topic, const leat_message *m);
 // oracle_read_all reads a topic from its beginning and holds it to what is owed.

@@ -95,6 +95,18 @@ static void faults_send(struct oracle *o, const struct handles *h, leat_topic *t
     }
 }
 
+// Six of them make a batch of three for each partition.
+static void faults_send_many(struct oracle *o, const struct handles *h, bool disk) {
+    struct oracle_sending s = {
+        .p = disk ? h->safe : h->fast, .t = h->log, .topic = ON_LOG, .disk = disk
+    };
+    if (!s.p || !s.t)
+        return;
+    int rc = oracle_send_many(o, &s, 6);
+    if (rc < 0 && oracle_again(o))
+        (void)oracle_must(o, "send many, again", oracle_send_many(o, &s, 6), 0);
+}
+
 static void faults_open_log(struct oracle *o, struct handles *h) {
     leat_topic_options two = { .partitions = 2, .segment_bytes = 16384 };
     leat_producer_options fast = { .name = "fast", .acks = LEAT_ACKS_LOG };
@@ -152,6 +164,7 @@ static void faults_stream(struct oracle *o, struct handles *h) {
     for (int32_t i = 0; i < 6; i++)
         faults_send(o, h, h->log, i % 2, FAULTS_RECORD, i == 3);
     faults_send(o, h, h->log, 0, FAULTS_BIG, false);
+    faults_send_many(o, h, false);
     if (!h->log || !TRIED(o, "consumer open", rc, leat_consumer_open(o->mq, "g", NULL, &h->c)))
         return;
     if (!TRIED(o, "subscribe", rc, leat_consumer_subscribe(h->c, "log")))
@@ -166,6 +179,7 @@ static void faults_stream(struct oracle *o, struct handles *h) {
     faults_poll(o, h);
     faults_commit(o, h);
     faults_send(o, h, h->log, 1, 100, true);
+    faults_send_many(o, h, true);
 }
 
 // ---- the queues
