@@ -258,7 +258,7 @@ LEAT_API int leat_open_memory(const leat_options *o, leat **out);
 LEAT_API int leat_shutdown(leat *mq);
 
 // leat_sync makes durable what was in a log, and what was committed, when it was called. (Settling
-// a queue's messages is at LOG; closing the store makes it durable.)
+// a queue's messages is at LOG, or as .settle_acks says; closing the store makes it durable.)
 // Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED: not all of it.
 // Threads  [any]
 // Blocks   for a sync of each partition with unsynced records, shared with its senders.
@@ -407,7 +407,7 @@ typedef struct {
     int32_t start;            // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
     int32_t isolation;        // 0: LEAT_READ_LOG
     int32_t max_poll_records; // 0: 500; at most 10,000
-    int32_t pad_;
+    int32_t commit_acks;      // 0: LEAT_ACKS_LOG; LEAT_ACKS_DISK: a commit survives power loss
     uint64_t reserved[8];
 } leat_consumer_options;
 
@@ -445,10 +445,13 @@ LEAT_API int leat_consumer_assign(leat_consumer *c, const leat_position *p, size
 LEAT_API int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m);
 
 // leat_commit stores, for each partition that c owns, the position after the last message that
-// poll returned. A new member of the group goes on from there, also after kill -9.
+// poll returned. A new member of the group goes on from there, also after kill -9; with
+// .commit_acks LEAT_ACKS_DISK after power loss, and then what was read is durable, too.
 // Returns  LEAT_EFENCED if a partition was left out because another member owns it now,
-//          LEAT_EINVAL (no group), LEAT_ENOSPC, LEAT_EIO.
+//          LEAT_EINVAL (no group), LEAT_ENOSPC, LEAT_EIO (with LEAT_ACKS_DISK: whether it is
+//          durable is unknown), LEAT_EPOISONED (LEAT_ACKS_DISK, an earlier sync has failed).
 // Threads  [one]
+// Blocks   with LEAT_ACKS_DISK for the syncs, shared with others.
 LEAT_API int leat_commit(leat_consumer *c);
 
 // leat_consumer_positions lists the partitions of c: next offset to read, or (committed != 0) the
@@ -488,6 +491,9 @@ typedef struct {
     int64_t in_flight_max;         // 0: 1,000,000; at most 2^24 - 1
     const char *topic;             // NULL: its own, of the queue's name; else one that exists
     const char *dead_letter;       // a queue, created if missing; NULL: the dead stay in place
+    int32_t settle_acks;           // 0: LEAT_ACKS_LOG; LEAT_ACKS_DISK: ack, nack and the end of the
+                                   // dead survive power loss
+    int32_t pad_;
     uint64_t reserved[8];
 } leat_queue_options;
 
@@ -527,8 +533,11 @@ LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message 
 // returns.
 // Returns  LEAT_ESTALE (delivered again since, settled, of another queue, of an earlier run, or its
 //          record was deleted: nothing changed; a lease that ran out but was not handed out again
-//          is accepted), LEAT_ENOSPC, LEAT_EIO (the lease stands).
+//          is accepted), LEAT_ENOSPC, LEAT_EIO (the lease stands). With .settle_acks LEAT_ACKS_DISK
+//          LEAT_EIO also if the sync fails: it is done, but unknown whether durably; from then on
+//          LEAT_EPOISONED (the lease stands).
 // Threads  [any] [cb]
+// Blocks   with LEAT_ACKS_DISK for a sync, shared with others who settle.
 LEAT_API int leat_queue_ack(leat_queue *q, leat_message *m);
 
 // leat_queue_nack gives m back, to be delivered again after delay_ms (0: at once; at most 366

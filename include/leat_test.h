@@ -43,7 +43,9 @@ enum {
     // once for each partition
     LEAT_OP_APPEND = 1,
     LEAT_OP_SPACE = 2, // the same, where room for it is got
-    LEAT_OP_SYNC = 3,  // a sync of a partition: an error poisons it, as a real one does
+    // a sync of a partition, of settled messages (topic: the queue's name) or of committed offsets
+    // (no topic): an error poisons what it is of, as a real one does
+    LEAT_OP_SYNC = 3,
     LEAT_OP_RECEIVE = 4,
     LEAT_OP_SETTLE = 5, // ack, nack, extend: the lease stands
     LEAT_OP_COMMIT = 6,

@@ -35,6 +35,7 @@ struct leat_consumer {
     atomic_bool busy; // a call is in progress: acquire on entry, release on leaving
     int32_t start;
     bool durable; // reads below the durable end only
+    bool commit_disk;
     size_t records_max;
     struct lt_group *group; // NULL: none
     struct lt_member member;
@@ -378,8 +379,11 @@ static int consumer_check(const leat_consumer_options *o) {
     int rc = lt_check_reserved("consumer options", o->reserved, 8);
     if (rc == 0 && (o->start < 0 || o->start > LEAT_NONE))
         rc = lt_fail(LEAT_EINVAL, "consumer options: start is %d", o->start);
-    if (rc == 0 && (o->isolation < 0 || o->isolation > LEAT_READ_DURABLE || o->pad_ != 0))
+    if (rc == 0 && (o->isolation < 0 || o->isolation > LEAT_READ_DURABLE))
         rc = lt_fail(LEAT_EINVAL, "consumer options: isolation is %d", o->isolation);
+    if (rc == 0 && o->commit_acks != LEAT_ACKS_DEFAULT && o->commit_acks != LEAT_ACKS_LOG &&
+        o->commit_acks != LEAT_ACKS_DISK)
+        rc = lt_fail(LEAT_EINVAL, "consumer options: commit_acks is %d", o->commit_acks);
     if (rc == 0 && (o->max_poll_records < 0 || o->max_poll_records > CONSUMER_RECORDS_MAX))
         rc = lt_fail(LEAT_EINVAL, "consumer options: max_poll_records is %d; 1 to %d",
                      o->max_poll_records, CONSUMER_RECORDS_MAX);
@@ -394,6 +398,7 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
     }
     c->mq = mq;
     c->durable = o->isolation == LEAT_READ_DURABLE;
+    c->commit_disk = o->commit_acks == LEAT_ACKS_DISK;
     c->start = o->start ? o->start : LEAT_EARLIEST;
     c->records_max = o->max_poll_records ? (size_t)o->max_poll_records : CONSUMER_RECORDS;
     c->name = o->name ? lt_keep_name(mq, o->name) : NULL; // lags give it out
@@ -558,21 +563,47 @@ int leat_consumer_assign(leat_consumer *c, const leat_position *p, size_t n) {
 
 // ---- positions
 
+static int consumer_commit_part(leat_consumer *c, struct consumer_part *part) {
+    const struct lt_cursor *at = &part->cursor;
+    leat_topic *t = at->p->topic;
+    int rc = lt_fault(c->mq, LEAT_OP_COMMIT, t->name, at->p->number, true);
+    // The law of release: no durable slot is ahead of what can be read after a crash.
+    if (rc == 0 && c->commit_disk)
+        rc = lt_partition_sync(at->p, at->offset);
+    if (rc == 0)
+        rc = lt_group_commit(c->group, c->assigned ? NULL : &c->member, t, at->p->number,
+                             at->offset);
+    if (rc == 0)
+        part->uncommitted = false;
+    return rc;
+}
+
+// Makes the slots that were stored durable, and the note of the group that they belong to.
+static int consumer_commit_sync(leat_consumer *c) {
+    struct lt_log *log = c->mq->log;
+    int rc = lt_manifest_sync(&log->manifest);
+    if (rc == 0)
+        rc = lt_slots_sync(&log->slots);
+    return rc == 0 ? 0 : LEAT_EIO; // whatever the reason: they are stored, so "unknown"
+}
+
 static int consumer_commit(leat_consumer *c) {
     if (!c->group)
         return lt_fail(LEAT_EINVAL, "a consumer without a group cannot commit");
+    if (c->commit_disk && lt_slots_poisoned(&c->mq->log->slots))
+        return lt_fail(LEAT_EPOISONED, "group %s: a sync of the slots has failed", c->group->name);
     int first = 0;
+    bool stored = false;
     for (size_t i = 0; i < c->part_count; i++) {
-        const struct lt_cursor *at = &c->part[i].cursor;
-        if (at->offset < 0)
+        if (c->part[i].cursor.offset < 0)
             continue;
-        int rc = lt_fault(c->mq, LEAT_OP_COMMIT, at->p->topic->name, at->p->number, true);
-        if (rc == 0)
-            rc = lt_group_commit(c->group, c->assigned ? NULL : &c->member, at->p->topic,
-                                 at->p->number, at->offset);
-        if (rc == 0)
-            c->part[i].uncommitted = false;
+        int rc = consumer_commit_part(c, &c->part[i]);
+        stored |= rc == 0;
         first = first ? first : rc;
+    }
+    if (stored && c->commit_disk) {
+        int rc = consumer_commit_sync(c);
+        first = rc ? rc : first;
     }
     if (first == 0 && c->lost) {
         first = lt_fail(LEAT_EFENCED,

@@ -147,8 +147,9 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     if (p->poisoned)
         return lt_fail(LEAT_EPOISONED, "topic %s partition %d: a sync has failed", p->topic->name,
                        p->number);
-    if (lt_manifest_poisoned(&p->mq->log->manifest)) // what says where records are may be lost
-        return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest has failed",
+    // What says where records are, and which of them are durable, may be lost.
+    if (lt_manifest_poisoned(&p->mq->log->manifest) || lt_slots_poisoned(&p->mq->log->slots))
+        return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest or the slots has failed",
                        p->topic->name);
     if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, batch))
         return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,

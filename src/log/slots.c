@@ -2,6 +2,8 @@
 // Slot n stands in the pair of blocks n / 64, at (n % 64) * 64 in each of the two.
 #include "log/slots.h"
 
+#include "leat_test.h"
+
 #include "base/bytes.h"
 #include "base/crc32c.h"
 
@@ -124,16 +126,22 @@ static int slots_open_file(struct lt_slots *s) {
 int lt_slots_open(struct lt_slots *s, leat *mq) {
     *s = (struct lt_slots){ .mq = mq, .fd = -1 };
     int rc = lt_mutex_init(&s->lock, LT_RANK_SLOTS);
-    if (rc != 0) {
-        s->mq = NULL;
-        return rc;
-    }
+    if (rc != 0)
+        goto no_lock;
+    rc = lt_cond_init(&s->synced);
+    if (rc != 0)
+        goto no_cond;
     lt_map_init(&s->by_key, &mq->mem, lt_chance_next(mq));
     lt_stretch_init(&s->slots, &mq->mem, sizeof(struct lt_slot), 64);
     if (mq->dir)
         rc = slots_open_file(s);
     if (rc != 0)
         lt_slots_close(s);
+    return rc;
+no_cond:
+    lt_mutex_fini(&s->lock);
+no_lock:
+    s->mq = NULL;
     return rc;
 }
 
@@ -147,6 +155,8 @@ void lt_slots_close(struct lt_slots *s) {
     lt_map_fini(&s->by_key);
     lt_stretch_fini(&s->slots);
     lt_free(&s->mq->mem, s->free);
+    if (!lt_forked(s->mq)) // it would wait for a thread of the parent that waits in it
+        lt_cond_fini(&s->synced);
     lt_mutex_fini(&s->lock);
     s->mq = NULL;
 }
@@ -247,9 +257,47 @@ struct lt_slot *lt_slots_next(struct lt_slots *s, uint32_t *at) {
     return found;
 }
 
+// ---- sync
+
+bool lt_slots_poisoned(const struct lt_slots *s) {
+    return atomic_load_explicit(&s->poisoned, memory_order_relaxed);
+}
+
+// The lock is held at entry and exit, not during the sync; s->syncing keeps others out.
+static int slots_sync_file(struct lt_slots *s) {
+    struct lt_os *os = s->mq->os;
+    uint64_t number = ++s->begun;
+    s->syncing = true;
+    lt_unlock(&s->lock);
+    int rc = lt_fault(s->mq, LEAT_OP_SYNC, NULL, -1, false);
+    if (rc == 0 && s->fd >= 0) {
+        rc = os->sync(os, s->fd, false);
+        if (rc < 0)
+            rc = lt_fail_os(rc, "syncing %s/slots", s->mq->dir);
+    }
+    lt_lock(&s->lock);
+    s->syncing = false;
+    if (rc == 0)
+        s->done = number;
+    else
+        atomic_store_explicit(&s->poisoned, true, memory_order_relaxed);
+    lt_cond_broadcast(&s->synced);
+    return rc;
+}
+
 int lt_slots_sync(struct lt_slots *s) {
-    if (s->fd < 0)
-        return 0;
-    int rc = s->mq->os->sync(s->mq->os, s->fd, false);
-    return rc == 0 ? 0 : lt_fail_os(rc, "syncing %s/slots", s->mq->dir);
+    int rc = 0;
+    lt_lock(&s->lock);
+    uint64_t mine = s->begun + 1; // one that is under way may have missed what was stored last
+    while (s->done < mine && rc == 0) {
+        if (lt_slots_poisoned(s))
+            rc = lt_fail(LEAT_EPOISONED, "%s/slots: an earlier write was lost",
+                         s->mq->dir ? s->mq->dir : "memory");
+        else if (s->syncing)
+            lt_cond_wait(&s->synced, &s->lock);
+        else
+            rc = slots_sync_file(s);
+    }
+    lt_unlock(&s->lock);
+    return rc;
 }

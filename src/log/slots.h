@@ -9,6 +9,9 @@
 //   8  id u32                        24  sequence u64
 //  12  topic u32                     32  values 4 x i64
 //
+// The file is synced by one thread at a time: the first who asks syncs for all who stored before it
+// began, the others wait for the next. After a failed sync there is no second one: poisoned.
+//
 // Damage in a slot makes it as if it had never been stored; nothing else is touched.
 #ifndef LT_LOG_SLOTS_H
 #define LT_LOG_SLOTS_H
@@ -47,6 +50,10 @@ struct lt_slots {
     int fd; // -1: memory
     uint8_t *map;
     uint64_t allocated;
+    struct lt_cond synced; // a sync has ended
+    uint64_t begun, done;  // syncs: how many began, the last that has ended well
+    bool syncing;          // a thread is in the sync, without the lock
+    atomic_bool poisoned;  // a sync failed; stored under the lock, read anywhere
 };
 
 // lt_slots_open reads or makes the file `slots` of the store.
@@ -66,7 +73,11 @@ int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values
 void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic);
 // lt_slots_next iterates: returns the first used slot numbered *at or higher and moves *at past it.
 struct lt_slot *lt_slots_next(struct lt_slots *s, uint32_t *at);
-// lt_slots_sync makes the stored slots durable.
+// lt_slots_sync makes durable what was stored before the call, in one sync with others who wait.
+// Returns  LEAT_EIO, LEAT_ENOSPC; LEAT_EPOISONED: an earlier one has failed.
+// Locks    none held.
 int lt_slots_sync(struct lt_slots *s);
+// lt_slots_poisoned tells whether a sync has failed.
+bool lt_slots_poisoned(const struct lt_slots *s);
 
 #endif

@@ -50,6 +50,7 @@ static void dead_keep(leat_queue *q, struct lt_lease *lease) {
         return;
     }
     lt_queue_trace(q, "kept", lease->partition, lease->offset, 0);
+    q->final_due = true;
     q->kept++;
     lt_queue_drop_lease(q, lease); // the window holds the offset on
 }
@@ -148,6 +149,7 @@ static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
         return;
     }
     q->died++;
+    q->final_due = true;
     lt_queue_drop_lease(q, lease);
     lt_queue_finished(q, part, offset);
 }
@@ -176,6 +178,10 @@ void lt_queue_move(leat_queue *q) {
         dead_settle(q, lease, sent);
     }
     lt_queue_plan(q);
+    bool disk = q->final_due && lt_queue_settles_on_disk(q);
+    q->final_due = false;
     lt_unlock(&q->lock);
+    if (disk)
+        lt_queue_settle_sync_all(q);
     lt_queue_release(q);
 }

@@ -75,9 +75,10 @@ struct lt_sheet *lt_ledger_find(const struct lt_ledger *l, int64_t offset) {
     return at ? &l->sheet[at - 1] : NULL;
 }
 
-void lt_ledger_drop_below(struct lt_ledger *l, int64_t head) {
+void lt_ledger_drop_below(struct lt_ledger *l, int64_t head, bool keep_dirty) {
     size_t gone = 0;
-    while (gone + 1 < l->count && l->sheet[gone + 1].base <= head)
+    while (gone + 1 < l->count && l->sheet[gone + 1].base <= head && !l->syncing &&
+           !(keep_dirty && l->sheet[gone].dirty))
         lt_words_close(&l->sheet[gone++].words);
     if (gone == 0)
         return;
@@ -96,9 +97,20 @@ struct lt_word lt_ledger_load(const struct lt_ledger *l, const struct lt_sheet *
                         ledger_key(l, sheet, offset));
 }
 
+struct lt_sheet *lt_ledger_dirty(const struct lt_ledger *l, int64_t after) {
+    for (size_t i = 0; i < l->count; i++)
+        if (l->sheet[i].dirty && l->sheet[i].base > after)
+            return &l->sheet[i];
+    return NULL;
+}
+
+static int ledger_store(struct lt_sheet *sheet, int64_t offset, uint64_t word) {
+    sheet->dirty = true;
+    return lt_words_store(&sheet->words, (uint64_t)(offset - sheet->base), word);
+}
+
 int lt_ledger_store_final(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state) {
-    return lt_words_store(&sheet->words, (uint64_t)(offset - sheet->base),
-                          lt_word_final(state, ledger_key(l, sheet, offset)));
+    return ledger_store(sheet, offset, lt_word_final(state, ledger_key(l, sheet, offset)));
 }
 
 int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state,
@@ -110,9 +122,8 @@ int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t of
             after = not_before_ms < 0 ? 0 : INT64_MAX;
         not_before = lt_word_not_before(lt_add_ms(0, after < 0 ? 0 : after), 0);
     }
-    return lt_words_store(
-        &sheet->words, (uint64_t)(offset - sheet->base),
-        lt_word_live(state, deliveries, not_before, ledger_key(l, sheet, offset)));
+    return ledger_store(sheet, offset,
+                        lt_word_live(state, deliveries, not_before, ledger_key(l, sheet, offset)));
 }
 
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word) {
@@ -149,16 +160,23 @@ int lt_ledger_wipe(struct lt_ledger *l, const struct lt_segment *s, int64_t from
     return rc;
 }
 
+int lt_ledger_sync_names(const struct lt_ledger *l) {
+    char path[LT_PATH_MAX];
+    lt_partition_path(path, l->p);
+    return lt_manifest_sync_dir(&l->mq->log->manifest, path);
+}
+
 int lt_ledger_sync(struct lt_ledger *l) {
+    if (l->lost)
+        return lt_fail(LEAT_EPOISONED, "topic %s partition %d: an earlier write of words was lost",
+                       l->p->topic->name, l->p->number);
     int first = 0;
     for (size_t i = 0; i < l->count; i++) {
         int rc = lt_words_sync(&l->sheet[i].words);
         first = first ? first : rc;
     }
     if (l->dir_owed && first == 0) {
-        char path[LT_PATH_MAX];
-        lt_partition_path(path, l->p);
-        first = lt_manifest_sync_dir(&l->mq->log->manifest, path);
+        first = lt_ledger_sync_names(l);
         l->dir_owed = first != 0;
     }
     return first;

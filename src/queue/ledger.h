@@ -13,6 +13,7 @@ struct lt_sheet {
     int64_t base; // of its segment, as are the next two
     int64_t created_ms;
     uint64_t uid;
+    bool dirty; // words were stored since the last sync of it began
     struct lt_words words;
 };
 
@@ -23,6 +24,8 @@ struct lt_ledger {
     struct lt_sheet *sheet; // in order of base
     size_t count, room;
     bool dir_owed; // the name of a sheet's file is not known to be on disk
+    bool syncing;  // a thread is in the sync of a sheet, without the queue's lock: none is closed
+    bool lost;     // a sync failed: there is no second one
 };
 
 void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id);
@@ -36,8 +39,12 @@ int lt_ledger_open(struct lt_ledger *l, const struct lt_segment *s, int64_t offs
                    struct lt_sheet **out);
 // lt_ledger_find returns the sheet of an offset that was handed out, which is open therefore.
 struct lt_sheet *lt_ledger_find(const struct lt_ledger *l, int64_t offset);
-// lt_ledger_drop_below closes the sheets that have only offsets below head.
-void lt_ledger_drop_below(struct lt_ledger *l, int64_t head);
+// lt_ledger_drop_below closes the sheets that have only offsets below head, but none while a sync
+// is at work, nor (keep_dirty) one that is still to be synced.
+void lt_ledger_drop_below(struct lt_ledger *l, int64_t head, bool keep_dirty);
+// lt_ledger_dirty returns the first sheet with unsynced words whose base is behind `after`, or
+// NULL.
+struct lt_sheet *lt_ledger_dirty(const struct lt_ledger *l, int64_t after);
 
 struct lt_word lt_ledger_load(const struct lt_ledger *l, const struct lt_sheet *sheet,
                               int64_t offset);
@@ -55,7 +62,10 @@ int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word
 // Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM. It ends what lt_ledger_open gave out.
 int lt_ledger_wipe(struct lt_ledger *l, const struct lt_segment *s, int64_t from);
 
-// lt_ledger_sync makes the words durable, and the names of their files.
+// lt_ledger_sync_names makes the names of the words' files durable, if that is owed. Locks: none.
+int lt_ledger_sync_names(const struct lt_ledger *l);
+// lt_ledger_sync makes the words durable, and the names of their files; for a store that closes.
+// Returns  LEAT_EIO, LEAT_ENOSPC; LEAT_EPOISONED: an earlier sync has failed.
 int lt_ledger_sync(struct lt_ledger *l);
 
 #endif

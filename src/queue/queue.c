@@ -65,6 +65,8 @@ static void queue_free(leat_queue *q) {
     }
     lt_lapsed_fini(&q->lapsed);
     lt_leases_fini(&q->leases);
+    if (!lt_forked(mq)) // it would wait for a thread of the parent that waits in it
+        lt_cond_fini(&q->synced);
     lt_mutex_fini(&q->line_lock);
     lt_mutex_fini(&q->lock);
     lt_free(&mq->mem, q->part);
@@ -87,9 +89,14 @@ static int queue_init_locks(leat_queue *q) {
     rc = lt_mutex_init(&q->line_lock, LT_RANK_LINE);
     if (rc != 0)
         goto no_line;
+    rc = lt_cond_init(&q->synced);
+    if (rc != 0)
+        goto no_cond;
     rc = lt_due_init(q->mq, &q->due, lt_queue_fall_due);
     if (rc == 0)
         return 0;
+    lt_cond_fini(&q->synced);
+no_cond:
     lt_mutex_fini(&q->line_lock);
 no_line:
     lt_mutex_fini(&q->lock);

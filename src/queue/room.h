@@ -42,10 +42,13 @@ struct lt_queue_part {
     struct lt_ledger ledger;
     struct lt_cursor cursor;
     struct lt_slot *slot; // head, touched; NULL until the first delivery
+    uint64_t begun, done; // syncs of what was settled: how many began, the last that ended well
+    int64_t touched_safe; // what is known to be durable of the slot's `touched`
 };
 
 struct lt_queue_settings {
     int32_t acks, deliveries_max; // 0: the store's, unlimited
+    int32_t settle_acks;          // 0: LEAT_ACKS_LOG
     int64_t visibility_ms, in_flight_max;
     char dead_letter[250]; // "": none
 };
@@ -68,9 +71,12 @@ struct leat_queue {
     struct lt_leases leases;
     struct lt_lapsed lapsed;
     struct lt_list moving;               // leases to be moved now, by link
+    struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
     uint64_t kept, done, died, sent;
     bool release_due; // a segment of its own topic may be done
+    bool final_due;   // a dead message has its final word: to be synced at acks DISK
+    bool settle_lost; // a sync of what was settled has failed: no more settling at acks DISK
     int64_t planned;  // due time that `due` is set to
     struct lt_due due;
     struct lt_ear ear;
@@ -120,6 +126,20 @@ void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset
 void lt_queue_follow(leat_queue *q, struct lt_queue_part *part);
 // lt_queue_release gives back the segments of its own topic that are done. Locks: none.
 void lt_queue_release(leat_queue *q);
+
+// ---- durable.c
+static inline bool lt_queue_settles_on_disk(const leat_queue *q) {
+    return q->set.settle_acks == LEAT_ACKS_DISK;
+}
+// lt_queue_settle_check refuses to settle where it cannot become durable any more. Locks: queue.
+// Returns  LEAT_EPOISONED.
+int lt_queue_settle_check(const leat_queue *q);
+// lt_queue_settle_sync returns when the words that were stored for a partition are durable, with
+// all that finding them again rests on; at acks LOG at once. Locks: none.
+// Returns  LEAT_EIO: unknown.
+int lt_queue_settle_sync(leat_queue *q, uint32_t partition);
+// lt_queue_settle_sync_all is that for every partition with unsynced words.
+void lt_queue_settle_sync_all(leat_queue *q);
 
 // ---- dead.c
 // lt_queue_kill begins the end of a message that was delivered often enough: to the dead-letter

@@ -17,6 +17,7 @@ int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) 
     lt_put_u32(body, q->topic->id);
     lt_put_u32(body + 4, (uint32_t)set->acks);
     lt_put_u32(body + 8, (uint32_t)set->deliveries_max);
+    lt_put_u32(body + 12, (uint32_t)set->settle_acks);
     lt_put_u64(body + 16, (uint64_t)set->visibility_ms);
     lt_put_u64(body + 24, (uint64_t)set->in_flight_max);
     uint8_t *at = body + SETTINGS_NOTE_HEAD;
@@ -42,9 +43,12 @@ static bool settings_read_name(const uint8_t **at, const uint8_t *end, char out[
     return true;
 }
 
+static bool settings_acks_sound(int32_t acks) {
+    return acks == LEAT_ACKS_DEFAULT || acks == LEAT_ACKS_LOG || acks == LEAT_ACKS_DISK;
+}
+
 static bool settings_sound(const struct lt_queue_settings *set) {
-    return (set->acks == LEAT_ACKS_DEFAULT || set->acks == LEAT_ACKS_LOG ||
-            set->acks == LEAT_ACKS_DISK) &&
+    return settings_acks_sound(set->acks) && settings_acks_sound(set->settle_acks) &&
            set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
            set->visibility_ms > 0 && set->visibility_ms <= LT_DELAY_MAX_MS &&
            set->in_flight_max > 0 && set->in_flight_max <= LT_LEASE_SLOTS_MAX;
@@ -60,6 +64,7 @@ int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint3
     *topic_id = lt_get_u32(note->body);
     set->acks = (int32_t)lt_get_u32(note->body + 4);
     set->deliveries_max = (int32_t)lt_get_u32(note->body + 8);
+    set->settle_acks = (int32_t)lt_get_u32(note->body + 12);
     set->visibility_ms = (int64_t)lt_get_u64(note->body + 16);
     set->in_flight_max = (int64_t)lt_get_u64(note->body + 24);
     if (!settings_sound(set))
@@ -74,9 +79,10 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
     int rc = lt_check_reserved("queue options", o->reserved, 8);
     if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
         rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
-    if (rc == 0 && o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG &&
-        o->acks != LEAT_ACKS_DISK)
+    if (rc == 0 && !settings_acks_sound(o->acks))
         rc = lt_fail(LEAT_EINVAL, "queue %s: acks is %d", name, o->acks);
+    if (rc == 0 && (!settings_acks_sound(o->settle_acks) || o->pad_ != 0))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: settle_acks is %d", name, o->settle_acks);
     if (rc == 0 && (o->deliveries_max < LEAT_UNLIMITED || o->deliveries_max > 4095))
         rc = lt_fail(LEAT_EINVAL, "queue %s: deliveries_max is %d; 1 to 4095", name,
                      o->deliveries_max);
@@ -99,6 +105,8 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
 void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *set) {
     if (o->acks)
         set->acks = o->acks;
+    if (o->settle_acks)
+        set->settle_acks = o->settle_acks;
     if (o->deliveries_max)
         set->deliveries_max = o->deliveries_max == LEAT_UNLIMITED ? 0 : o->deliveries_max;
     if (o->visibility_timeout_ms)
@@ -121,6 +129,7 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
     if (o->partitions && o->partitions != q->topic->partitions)
         return settings_differ(q, "partitions");
     const char *field = want.acks != q->set.acks                       ? "acks"
+                        : want.settle_acks != q->set.settle_acks       ? "settle_acks"
                         : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
                         : want.visibility_ms != q->set.visibility_ms   ? "visibility_timeout_ms"
                         : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"

@@ -28,7 +28,7 @@ void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset
     if (part->window.head == before)
         return;
     size_t sheets = part->ledger.count;
-    lt_ledger_drop_below(&part->ledger, part->window.head);
+    lt_ledger_drop_below(&part->ledger, part->window.head, lt_queue_settles_on_disk(q));
     if (part->ledger.count != sheets && q->owns_topic)
         q->release_due = true;
 }
@@ -92,18 +92,21 @@ void lt_queue_follow(leat_queue *q, struct lt_queue_part *part) {
         return;
     q->kept -= settle_let_go(q, part, begin);
     lt_window_skip_to(&part->window, begin);
-    lt_ledger_drop_below(&part->ledger, begin);
+    lt_ledger_drop_below(&part->ledger, begin, false);
     lt_queue_trace(q, "gone", (uint32_t)part->p->number, begin, 0);
 }
 
 // ---- the three
 
-static int settle_ack(leat_queue *q, const leat_message *m) {
+static int settle_ack(leat_queue *q, const leat_message *m, uint32_t *partition) {
     struct lt_lease *lease;
     int rc = settle_find(q, m, &lease);
+    if (rc == 0)
+        rc = lt_queue_settle_check(q);
     if (rc != 0)
         return rc;
     struct lt_queue_part *part = settle_part(q, lease);
+    *partition = lease->partition;
     int64_t offset = lease->offset;
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
     rc = lt_ledger_store_final(&part->ledger, sheet, offset, LT_WORD_DONE);
@@ -116,11 +119,15 @@ static int settle_ack(leat_queue *q, const leat_message *m) {
     return 0;
 }
 
-static int settle_nack(leat_queue *q, const leat_message *m, int64_t delay_ms) {
+static int settle_nack(leat_queue *q, const leat_message *m, int64_t delay_ms,
+                       uint32_t *partition) {
     struct lt_lease *lease;
     int rc = settle_find(q, m, &lease);
+    if (rc == 0)
+        rc = lt_queue_settle_check(q);
     if (rc != 0)
         return rc;
+    *partition = lease->partition;
     lt_queue_trace(q, "nack", lease->partition, lease->offset, 0);
     if (settle_was_last_try(q, lease)) {
         settle_reclaim(q, lease);
@@ -224,15 +231,18 @@ static void settle_end_view(leat_queue *q, const leat_message *m) {
 int leat_queue_ack(leat_queue *q, leat_message *m) {
     settle_end_view(q, m);
     int rc = settle_enter(q, m, "ack");
-    if (rc == 0) {
-        lt_lock(&q->lock);
-        rc = settle_ack(q, m);
-        bool release = q->release_due;
-        lt_queue_plan(q);
-        lt_unlock(&q->lock);
-        if (release)
-            lt_queue_release(q);
-    }
+    if (rc != 0)
+        return rc;
+    uint32_t partition = 0;
+    lt_lock(&q->lock);
+    rc = settle_ack(q, m, &partition);
+    bool release = q->release_due, disk = rc == 0 && lt_queue_settles_on_disk(q);
+    lt_queue_plan(q);
+    lt_unlock(&q->lock);
+    if (disk)
+        rc = lt_queue_settle_sync(q, partition);
+    if (release || disk)
+        lt_queue_release(q);
     return rc;
 }
 
@@ -245,13 +255,15 @@ int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t f
         rc = lt_fail(LEAT_EINVAL, "nack: unknown flags %#x", flags);
     if (rc != 0)
         return rc;
+    uint32_t partition = 0;
     lt_lock(&q->lock);
-    rc = settle_nack(q, m, delay_ms);
+    rc = settle_nack(q, m, delay_ms, &partition);
+    bool disk = rc == 0 && lt_queue_settles_on_disk(q);
     lt_queue_plan(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q);
     lt_queue_move(q);
-    return rc;
+    return disk ? lt_queue_settle_sync(q, partition) : rc;
 }
 
 int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms) {
