@@ -61,6 +61,25 @@ static int dir_open_fd(leat *mq, bool *made) {
     return 0;
 }
 
+// Makes the name of the store's directory durable, before anything in it is promised: also if
+// somebody else made it, who may have been killed before he synced it. A directory that its owner
+// made ready for us may stand in one that we cannot look into: then its name is his concern.
+static int dir_sync_name(leat *mq, bool made) {
+    struct lt_os *os = mq->os;
+    int fd = os->open(os, mq->dir_fd, "..", O_RDONLY | O_DIRECTORY, 0), rc = fd;
+    if (fd >= 0) {
+        rc = os->sync(os, fd, true);
+        (void)os->close(os, fd);
+    }
+    if (rc >= 0)
+        return 0;
+    if (!made && (rc == -EACCES || rc == -EPERM || rc == -EROFS || rc == -EINVAL)) {
+        lt_say(mq, LEAT_LOG_WARNING, "%s: the directory above cannot be synced", mq->dir);
+        return 0;
+    }
+    return lt_fail_os(rc, "syncing the directory above %s", mq->dir);
+}
+
 static int dir_check_owner(leat *mq) {
     struct lt_file_info info;
     int rc = mq->os->info(mq->os, mq->dir_fd, &info);
@@ -102,6 +121,8 @@ int lt_dir_open(leat *mq, const char *dir, bool *create) {
         rc = dir_lock(mq);
     if (rc == 0)
         rc = dir_look(mq, create); // again: another process may have made the store meanwhile
+    if (rc == 0 && *create)
+        rc = dir_sync_name(mq, made);
     if (rc != 0 && rc != LEAT_EBUSY && made) { // busy: somebody else has made it his
         (void)mq->os->unlink(mq->os, mq->dir_fd, "LOCK", false);
         (void)mq->os->unlink(mq->os, AT_FDCWD, mq->dir, true);

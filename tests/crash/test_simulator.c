@@ -18,7 +18,6 @@
 #include "log/log.h"
 #include "store/store.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,9 +37,7 @@ enum {
     // After two stores to a slot without a sync between them the disk may have neither of its
     // copies whole: the first was not written back, the second was in the middle of its memcpy. A
     // log start that was durable is lost by it.
-    HELD_TORN_SLOTS = 0,
-    // leat_open makes the store's directory and does not sync the directory that it is in.
-    HELD_STORE_NAME = 0
+    HELD_TORN_SLOTS = 0
 };
 
 // ---- workloads
@@ -542,12 +539,6 @@ static void carry_out(const struct workload *w, int32_t write) {
     crash_os_init(os);
     os->torn = true;
     os->recording = true;
-    if (!HELD_STORE_NAME) {
-        must("mkdir", os->os.mkdir(&os->os, AT_FDCWD, "store", 0700));
-        int fd = os->os.open(&os->os, AT_FDCWD, ".", O_RDONLY | O_DIRECTORY, 0);
-        must("sync", os->os.sync(&os->os, fd, true));
-        must("close", os->os.close(&os->os, fd));
-    }
     (void)snprintf(where, sizeof where, "workload %s", w->name);
     drive_open(&d);
     const char *steps = w->steps;

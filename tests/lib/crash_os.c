@@ -232,6 +232,14 @@ static int crash_of_fd(struct crash_os *c, int fd) {
     return c->fd[i] - 1;
 }
 
+static int crash_above(const struct crash_os *c, int dir) {
+    for (int i = 0; i < c->files; i++)
+        for (int k = 0; c->file[i].is_dir && k < c->file[i].entries; k++)
+            if (c->file[i].entry[k].file == dir)
+                return i;
+    return dir;
+}
+
 // Finds the directory that a path's last part is in. Returns it or -errno.
 static int crash_walk(struct crash_os *c, int dir, const char *path, char last[CRASH_NAME]) {
     int at = dir == AT_FDCWD ? 0 : crash_of_fd(c, dir);
@@ -302,8 +310,8 @@ static int crash_open(struct lt_os *os, int dir, const char *path, int flags, un
     int in = crash_walk(c, dir, path, name);
     if (in < 0)
         return in;
-    if (strcmp(name, ".") == 0)
-        return crash_open_fd(c, in);
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return crash_open_fd(c, name[1] ? crash_above(c, in) : in);
     const struct crash_entry *e = crash_entry(c->file[in].entry, c->file[in].entries, name);
     if (!e && !(flags & O_CREAT))
         return -ENOENT;

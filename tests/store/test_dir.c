@@ -9,14 +9,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static leat *mq;
 static struct lt_os os;
 static int open_error, mkdir_error, lock_error, list_error, place_error, random_error, map_error;
+static int above_error, above_sync_error, above_fd = -1; // of the directory that the store's is in
+static bool above_synced;
 
 static int dir_test_open(struct lt_os *self, int at, const char *path, int flags, unsigned m) {
     (void)self;
+    if (strcmp(path, "..") == 0)
+        return above_fd =
+                   above_error ? -above_error : lt_os_system()->open(&os, at, path, flags, m);
     if (open_error && (flags & O_ACCMODE) != O_RDONLY)
         return -open_error; // a read-only file system, or a directory without the right to write
     return lt_os_system()->open(&os, at, path, flags, m);
@@ -28,6 +34,24 @@ static int dir_test_mkdir(struct lt_os *self, int at, const char *path, unsigned
 static int dir_test_lock(struct lt_os *self, int fd) {
     (void)self;
     return lock_error ? -lock_error : lt_os_system()->lock(&os, fd);
+}
+static int dir_test_sync(struct lt_os *self, int fd, bool is_dir) {
+    (void)self;
+    if (fd == above_fd && above_sync_error)
+        return -above_sync_error;
+    above_synced |= fd == above_fd;
+    return lt_os_system()->sync(&os, fd, is_dir);
+}
+static int dir_test_close(struct lt_os *self, int fd) {
+    (void)self;
+    if (fd == above_fd)
+        above_fd = -1;
+    return lt_os_system()->close(&os, fd);
+}
+static int dir_test_rename(struct lt_os *self, int at, const char *from, const char *to) {
+    (void)self;
+    cr_assert(above_synced, "%s has its name and the store's directory may lose its own", to);
+    return lt_os_system()->rename(&os, at, from, to);
 }
 static int dir_test_list(struct lt_os *self, int fd, lt_list_fn fn, void *ctx) {
     (void)self;
@@ -57,6 +81,9 @@ static void make_root(void) {
     os.open = dir_test_open;
     os.mkdir = dir_test_mkdir;
     os.lock = dir_test_lock;
+    os.sync = dir_test_sync;
+    os.close = dir_test_close;
+    os.rename = dir_test_rename;
     os.list = dir_test_list;
     os.writes_in_place = dir_test_place;
     os.random = dir_test_random;
@@ -132,4 +159,41 @@ Test(dir, of_somebody_else_is_left_alone_also_when_empty, .init = make_root, .fi
     lock_error = 0;
     ok(lt_store_open(dir, NULL, &os, &mq));
     ok(leat_close(mq, 0));
+}
+
+// What is acknowledged on DISK must be found again, and so its directory.
+Test(dir, has_its_name_synced_before_a_store_is_made_in_it, .init = make_root, .fini = drop_root) {
+    static const int closed_to_us[] = { EACCES, EPERM, EROFS, EINVAL };
+    for (int made = 0; made < 2; made++) { // by us, or by one who was killed before he synced it
+        if (!made)
+            scratch_mkdir(dir);
+        above_sync_error = EIO;
+        fails_saying(LEAT_EIO, "above", lt_store_open(dir, NULL, &os, &mq));
+        cr_assert_eq(scratch_exists(dir), !made, "what we made, we take away");
+        above_sync_error = 0;
+        above_error = EMFILE;
+        fails(LEAT_EIO, lt_store_open(dir, NULL, &os, &mq));
+        above_error = 0;
+        above_synced = false;
+        ok(lt_store_open(dir, NULL, &os, &mq));
+        cr_assert(above_synced);
+        ok(leat_close(mq, 0));
+        above_synced = false;
+        ok(lt_store_open(dir, NULL, &os, &mq)); // and not again
+        cr_assert(!above_synced);
+        ok(leat_close(mq, 0));
+        scratch_remove(dir);
+    }
+    for (size_t i = 0; i < sizeof closed_to_us / sizeof *closed_to_us; i++) {
+        above_error = closed_to_us[i];
+        int rc = lt_store_open(dir, NULL, &os, &mq);
+        cr_assert_lt(rc, 0);
+        cr_assert(!scratch_exists(dir));
+        scratch_mkdir(dir); // by somebody who may look there: his concern
+        above_synced = true;
+        ok(lt_store_open(dir, NULL, &os, &mq));
+        ok(leat_close(mq, 0));
+        above_error = 0;
+        scratch_remove(dir);
+    }
 }
