@@ -2,77 +2,41 @@
 #include "log/manifest.h"
 
 #include "base/bytes.h"
-#include "base/crc32c.h"
+#include "log/topic.h"
 
 #include <fcntl.h>
 #include <string.h>
 
 enum {
-    MANIFEST_VERSION = 0, // as LT_FORMAT_VERSION: no promise yet
-    MANIFEST_HEAD = 16,
-    MANIFEST_NOTE_HEAD = 16,
-    MANIFEST_BODY_MAX = 64 * 1024,
     MANIFEST_SIZE_MAX = 1 << 30,
     MANIFEST_IDS = 64, // ids and uids reserved at a time
     MANIFEST_UIDS = 1024
 };
-#define MANIFEST_GONE UINT32_MAX
-
-static const char manifest_magic[8] = { 'l', 'e', 'a', 't', 'm', 'a', 'n', '\n' };
 
 struct manifest_key {
     uint32_t kind, id;
 };
 
-// ---- bytes
-
-static size_t manifest_encode(uint8_t *out, const struct manifest_key *key, const void *body,
-                              size_t size) {
-    size_t n = MANIFEST_NOTE_HEAD + (size_t)lt_align8(size);
-    memset(out, 0, n);
-    lt_put_u32(out, body ? (uint32_t)size : MANIFEST_GONE);
-    lt_put_u32(out + 8, key->kind);
-    lt_put_u32(out + 12, key->id);
-    if (size > 0)
-        memcpy(out + MANIFEST_NOTE_HEAD, body, size);
-    uint32_t crc = lt_crc32c(0, out, 4);
-    lt_put_u32(out + 4, lt_crc32c(crc, out + 8, n - 8));
-    return n;
-}
-
-// Reads the note at `at`. Returns its length in the file, or 0 if there is no valid one.
-static size_t manifest_decode(const uint8_t *at, size_t room, struct lt_note *note) {
-    if (room < MANIFEST_NOTE_HEAD)
-        return 0;
-    uint32_t size = lt_get_u32(at);
-    bool gone = size == MANIFEST_GONE;
-    if (!gone && size > MANIFEST_BODY_MAX)
-        return 0;
-    size_t n = MANIFEST_NOTE_HEAD + (gone ? 0 : (size_t)lt_align8(size));
-    if (n > room)
-        return 0;
-    uint32_t crc = lt_crc32c(0, at, 4);
-    if (lt_get_u32(at + 4) != lt_crc32c(crc, at + 8, n - 8) || lt_get_u32(at + 8) == 0)
-        return 0;
-    note->kind = lt_get_u32(at + 8);
-    note->id = lt_get_u32(at + 12);
-    note->body = gone ? NULL : (uint8_t *)(uintptr_t)(at + MANIFEST_NOTE_HEAD);
-    note->size = gone ? 0 : size;
-    return n;
-}
+static int manifest_sync_locked(struct lt_manifest *m);
 
 // ---- the table of what exists, and the file
 
-static int manifest_write(struct lt_manifest *m, const struct manifest_key *key, const void *body,
-                          size_t size) {
+static int manifest_write(struct lt_manifest *m, struct lt_note *note) {
     if (m->fd < 0)
         return 0;
     struct lt_os *os = m->mq->os;
-    uint8_t *bytes = lt_alloc(&m->mq->mem, MANIFEST_NOTE_HEAD + size + 8);
+    size_t n = lt_note_length(note);
+    int rc = 0;
+    if (m->end + (int64_t)n - m->synced > LT_NOTES_TAIL_MAX) // or a tail would look like damage
+        rc = manifest_sync_locked(m);
+    if (rc != 0)
+        return rc;
+    uint8_t *bytes = lt_alloc(&m->mq->mem, n);
     if (!bytes)
         return lt_fail_nomem();
-    size_t n = manifest_encode(bytes, key, body, size);
-    int rc = lt_pwrite_full(os, m->fd, bytes, n, m->end);
+    note->synced = (uint64_t)m->synced;
+    (void)lt_note_encode(bytes, (size_t)m->end, note);
+    rc = lt_pwrite_full(os, m->fd, bytes, n, m->end);
     lt_free(&m->mq->mem, bytes);
     if (rc < 0) {
         // A half-written note is cut, or a later, shorter one would leave its end standing.
@@ -87,8 +51,10 @@ static int manifest_write(struct lt_manifest *m, const struct manifest_key *key,
 
 static void manifest_forget(struct lt_manifest *m, const struct manifest_key *key) {
     struct lt_note *note = lt_map_remove(&m->notes, key, sizeof *key);
-    if (note)
-        lt_free(&m->mq->mem, note->body);
+    if (!note)
+        return;
+    m->living -= note->body ? (int64_t)lt_note_length(note) : 0;
+    lt_free(&m->mq->mem, note->body);
     lt_free(&m->mq->mem, note);
 }
 
@@ -111,30 +77,32 @@ static struct lt_note *manifest_entry(struct lt_manifest *m, const struct manife
 }
 
 // Makes the table, and with `write` the file, say what the note says; or changes nothing.
-static int manifest_set(struct lt_manifest *m, const struct manifest_key *key, const void *body,
-                        size_t size, bool write) {
-    if (!body) {
-        int rc = write ? manifest_write(m, key, NULL, 0) : 0;
+static int manifest_set(struct lt_manifest *m, struct lt_note *said, bool write) {
+    struct manifest_key key = { said->kind, said->id };
+    if (!said->body) {
+        int rc = write ? manifest_write(m, said) : 0;
         if (rc == 0)
-            manifest_forget(m, key);
+            manifest_forget(m, &key);
         return rc;
     }
     bool fresh;
-    struct lt_note *note = manifest_entry(m, key, &fresh);
-    uint8_t *copy = note ? lt_alloc(&m->mq->mem, size) : NULL;
+    struct lt_note *note = manifest_entry(m, &key, &fresh);
+    uint8_t *copy = note ? lt_alloc(&m->mq->mem, said->size) : NULL;
     int rc = copy ? 0 : lt_fail_nomem();
     if (rc == 0)
-        rc = write ? manifest_write(m, key, body, size) : 0;
+        rc = write ? manifest_write(m, said) : 0;
     if (rc == 0) {
-        memcpy(copy, body, size);
+        m->living += (int64_t)lt_note_length(said);
+        m->living -= note->body ? (int64_t)lt_note_length(note) : 0;
+        memcpy(copy, said->body, said->size);
         lt_free(&m->mq->mem, note->body);
         note->body = copy;
-        note->size = size;
+        note->size = said->size;
         return 0;
     }
     lt_free(&m->mq->mem, copy);
     if (note && fresh)
-        manifest_forget(m, key);
+        manifest_forget(m, &key);
     return rc;
 }
 
@@ -147,47 +115,38 @@ static void manifest_take_limits(struct lt_manifest *m, const struct lt_note *no
 
 // ---- opening
 
+static int manifest_damage(const struct lt_manifest *m) {
+    return lt_fail(LEAT_ECORRUPT, "%s/manifest is damaged at byte %lld", m->mq->dir,
+                   (long long)m->end);
+}
+
 static int manifest_load_notes(struct lt_manifest *m, const uint8_t *all, size_t size) {
-    size_t at = MANIFEST_HEAD;
-    for (;;) {
-        struct lt_note note;
-        size_t n = manifest_decode(all + at, size - at, &note);
-        if (n == 0)
-            break;
-        struct manifest_key key = { note.kind, note.id };
-        int rc = manifest_set(m, &key, note.body, note.size, false);
+    struct lt_notes_head head;
+    int rc = lt_notes_head_decode(all, &head);
+    if (rc == LEAT_EINVAL)
+        return lt_fail(rc, "%s/manifest has format version %u, this library writes %d", m->mq->dir,
+                       (unsigned)head.version, LT_NOTES_VERSION);
+    if (rc != 0)
+        return lt_fail(rc, "%s/manifest is no manifest", m->mq->dir);
+    m->generation = head.generation;
+    m->synced = (int64_t)head.born;
+    size_t at = LT_NOTES_HEAD, n;
+    struct lt_note note;
+    while ((n = lt_note_decode(all, size, at, &note)) > 0) {
+        rc = manifest_set(m, &note, false);
         if (rc != 0)
             return rc;
         if (note.kind == LT_NOTE_LIMITS && note.body)
             manifest_take_limits(m, &note);
+        m->synced = lt_max(m->synced, (int64_t)note.synced);
         at += n;
     }
     m->end = (int64_t)at;
-    // An unfinished last note is cut, and zeros. A bad note with a good one behind it is damage; so
-    // is more than a note can be: it is no note, and looking all through it could take for ever.
-    size_t end = size;
-    while (end > at && all[end - 1] == 0)
-        end--;
-    bool damage = end - at > MANIFEST_NOTE_HEAD + MANIFEST_BODY_MAX;
-    for (size_t look = at + 8; look < end && !damage; look += 8) {
-        struct lt_note note;
-        damage = manifest_decode(all + look, size - look, &note) > 0;
-    }
-    if (damage)
-        return lt_fail(LEAT_ECORRUPT, "%s/manifest is damaged at byte %zu", m->mq->dir, at);
+    if (m->synced > m->end || head.born > (uint64_t)INT64_MAX || lt_notes_damaged(all, size, at))
+        return manifest_damage(m);
+    if (m->uid_limit == 0)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest has lost its first note", m->mq->dir);
     return 0;
-}
-
-static int manifest_cut_tail(struct lt_manifest *m, size_t size) {
-    if ((size_t)m->end == size)
-        return 0;
-    struct lt_os *os = m->mq->os;
-    lt_say(m->mq, LEAT_LOG_WARNING, "%s/manifest: cut an unfinished note of %zu bytes", m->mq->dir,
-           size - (size_t)m->end);
-    int rc = os->truncate(os, m->fd, m->end);
-    if (rc == 0)
-        rc = os->sync(os, m->fd, false);
-    return rc == 0 ? 0 : lt_fail_os(rc, "cutting %s/manifest", m->mq->dir);
 }
 
 static int manifest_read(struct lt_manifest *m) {
@@ -196,55 +155,125 @@ static int manifest_read(struct lt_manifest *m) {
     int rc = os->info(os, m->fd, &info);
     if (rc < 0)
         return lt_fail_os(rc, "%s/manifest", m->mq->dir);
-    if (info.kind != LT_FILE_REGULAR || info.size < MANIFEST_HEAD || info.size > MANIFEST_SIZE_MAX)
+    if (info.kind != LT_FILE_REGULAR || info.size < LT_NOTES_HEAD || info.size > MANIFEST_SIZE_MAX)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest is no manifest: %lld bytes", m->mq->dir,
                        (long long)info.size);
-    size_t size = (size_t)info.size;
-    uint8_t *all = lt_alloc(&m->mq->mem, size);
+    m->found_size = (size_t)info.size;
+    m->found = lt_alloc(&m->mq->mem, m->found_size);
+    if (!m->found)
+        return lt_fail_nomem();
+    int64_t got = lt_pread_full(os, m->fd, m->found, m->found_size, 0);
+    if (got < 0)
+        return lt_fail_os(got, "reading %s/manifest", m->mq->dir);
+    if ((size_t)got != m->found_size)
+        return lt_fail(LEAT_ECORRUPT, "%s/manifest is no manifest", m->mq->dir);
+    return manifest_load_notes(m, m->found, m->found_size);
+}
+
+// Writes down in the slot what is known to be on disk. That costs evidence where it fails, nothing
+// else.
+static void manifest_note_synced(struct lt_manifest *m) {
+    struct lt_slots *slots = &m->mq->log->slots;
+    const struct lt_slot_key key = { LT_SLOT_MANIFEST, 0, 0, 0 };
+    const int64_t values[4] = { (int64_t)m->generation, m->synced };
+    if (!m->slot && lt_slot_take(slots, &key, &m->slot) != 0)
+        return;
+    if (memcmp(m->slot->values, values, sizeof values) != 0)
+        (void)lt_slot_store(slots, m->slot, values);
+}
+
+// Cuts the tail, and writes what may be in the page cache only, after a failed sync too, again.
+// Synced at every open: one before may have cut a tail, failed in its sync and left no trace of it
+// but on the disk, where it would stand behind what comes next.
+static int manifest_mend(struct lt_manifest *m) {
+    struct lt_os *os = m->mq->os;
+    int64_t tail = (int64_t)m->found_size - m->end;
+    int rc = 0;
+    if (m->synced < m->end)
+        rc = lt_pwrite_full(os, m->fd, m->found + m->synced, (size_t)(m->end - m->synced),
+                            m->synced);
+    if (rc == 0 && tail > 0) {
+        lt_say(m->mq, LEAT_LOG_WARNING, "%s/manifest: cut an unfinished tail of %lld bytes",
+               m->mq->dir, (long long)tail);
+        rc = os->truncate(os, m->fd, m->end);
+    }
+    if (rc == 0)
+        rc = os->sync(os, m->fd, false);
+    return rc == 0 ? 0 : lt_fail_os(rc, "mending %s/manifest", m->mq->dir);
+}
+
+int lt_manifest_settle(struct lt_manifest *m) {
+    if (m->fd < 0)
+        return 0;
+    const struct lt_slot_key key = { LT_SLOT_MANIFEST, 0, 0, 0 };
+    m->slot = lt_slot_find(&m->mq->log->slots, &key);
+    if (m->slot && m->slot->values[0] == (int64_t)m->generation)
+        m->synced = lt_max(m->synced, m->slot->values[1]);
+    if (m->synced > m->end)
+        return manifest_damage(m);
+    int rc = manifest_mend(m);
+    lt_free(&m->mq->mem, m->found);
+    m->found = NULL;
+    m->synced = rc == 0 ? m->end : m->synced; // written down with the next sync
+    return rc;
+}
+
+// ---- making it
+
+// The living notes as a file. Returns NULL without memory. Owns  the caller.
+static uint8_t *manifest_image(struct lt_manifest *m, uint64_t generation) {
+    uint8_t *all = lt_alloc(&m->mq->mem, (size_t)m->living);
+    if (!all)
+        return NULL;
+    struct lt_notes_head head = { .generation = generation, .born = (uint64_t)m->living };
+    struct lt_map_cursor next = { 0 };
+    const struct lt_note *living;
+    size_t at = LT_NOTES_HEAD;
+    lt_notes_head_encode(all, &head);
+    while ((living = lt_manifest_next(m, &next))) {
+        struct lt_note note = *living;
+        note.synced = 0; // `born` says it
+        at += lt_note_encode(all + at, at, &note);
+    }
+    return all;
+}
+
+// Makes manifest.new, whole and on disk. Returns its descriptor or an error.
+static int manifest_make_new(struct lt_manifest *m, uint64_t generation) {
+    struct lt_os *os = m->mq->os;
+    uint8_t *all = manifest_image(m, generation);
     if (!all)
         return lt_fail_nomem();
-    int64_t got = lt_pread_full(os, m->fd, all, size, 0);
-    if (got < 0)
-        rc = lt_fail_os(got, "reading %s/manifest", m->mq->dir);
-    else if ((size_t)got != size || memcmp(all, manifest_magic, sizeof manifest_magic) != 0)
-        rc = lt_fail(LEAT_ECORRUPT, "%s/manifest is no manifest", m->mq->dir);
-    else if (lt_get_u32(all + 8) != MANIFEST_VERSION)
-        rc = lt_fail(LEAT_EINVAL, "%s/manifest has format version %u, this library writes %d",
-                     m->mq->dir, (unsigned)lt_get_u32(all + 8), MANIFEST_VERSION);
-    else
-        rc = manifest_load_notes(m, all, size);
+    int fd = os->open(os, m->mq->dir_fd, "manifest.new", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    int rc = fd < 0 ? fd : lt_pwrite_full(os, fd, all, (size_t)m->living, 0);
+    if (rc == 0)
+        rc = os->sync(os, fd, false);
     lt_free(&m->mq->mem, all);
-    if (rc == 0 && m->uid_limit == 0)
-        rc = lt_fail(LEAT_ECORRUPT, "%s/manifest has lost its first note", m->mq->dir);
-    m->owed = true; // by a process that may have died before it synced its last notes
-    return rc == 0 ? manifest_cut_tail(m, size) : rc;
+    if (rc == 0)
+        return fd;
+    if (fd >= 0)
+        (void)os->close(os, fd);
+    return lt_fail_os(rc, "creating %s/manifest.new", m->mq->dir);
 }
 
 // Made under another name and renamed: a manifest that has its name is whole.
 static int manifest_create(struct lt_manifest *m) {
     leat *mq = m->mq;
     struct lt_os *os = mq->os;
-    uint8_t bytes[MANIFEST_HEAD + MANIFEST_NOTE_HEAD + 16] = { 0 }, body[12];
-    memcpy(bytes, manifest_magic, sizeof manifest_magic);
-    lt_put_u32(bytes + 8, MANIFEST_VERSION);
+    uint8_t body[12];
     lt_put_u32(body, 1);
     lt_put_u64(body + 4, 1);
-    struct manifest_key key = { LT_NOTE_LIMITS, 0 };
-    size_t n = MANIFEST_HEAD + manifest_encode(bytes + MANIFEST_HEAD, &key, body, sizeof body);
-    int fd = os->open(os, mq->dir_fd, "manifest.new", O_RDWR | O_CREAT | O_TRUNC, 0600);
-    if (fd < 0)
-        return lt_fail_os(fd, "creating %s/manifest.new", mq->dir);
-    m->fd = fd;
-    int rc = lt_pwrite_full(os, fd, bytes, n, 0);
+    struct lt_note limits = { .kind = LT_NOTE_LIMITS, .body = body, .size = sizeof body };
+    int rc = manifest_set(m, &limits, false);
     if (rc == 0)
-        rc = os->sync(os, fd, false);
-    if (rc == 0)
-        rc = os->rename(os, mq->dir_fd, "manifest.new", "manifest");
+        rc = manifest_make_new(m, 1);
+    if (rc < 0)
+        return rc;
+    m->fd = rc;
+    rc = os->rename(os, mq->dir_fd, "manifest.new", "manifest");
     if (rc == 0)
         rc = os->sync(os, mq->dir_fd, true);
-    if (rc < 0)
-        return lt_fail_os(rc, "creating %s/manifest", mq->dir);
-    return 0;
+    return rc == 0 ? 0 : lt_fail_os(rc, "creating %s/manifest", mq->dir);
 }
 
 static int manifest_open_file(struct lt_manifest *m, bool create) {
@@ -261,7 +290,9 @@ static int manifest_open_file(struct lt_manifest *m, bool create) {
 }
 
 int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create) {
-    *m = (struct lt_manifest){ .mq = mq, .fd = -1, .next_id = 1, .next_uid = 1 };
+    *m = (struct lt_manifest){
+        .mq = mq, .fd = -1, .living = LT_NOTES_HEAD, .next_id = 1, .next_uid = 1
+    };
     int rc = lt_mutex_init(&m->lock, LT_RANK_MANIFEST);
     if (rc != 0) {
         m->mq = NULL;
@@ -289,6 +320,7 @@ void lt_manifest_close(struct lt_manifest *m) {
         lt_free(&m->mq->mem, note);
     }
     lt_map_fini(&m->notes);
+    lt_free(&m->mq->mem, m->found);
     if (m->fd >= 0)
         (void)m->mq->os->close(m->mq->os, m->fd);
     lt_mutex_fini(&m->lock);
@@ -297,31 +329,37 @@ void lt_manifest_close(struct lt_manifest *m) {
 
 // ---- notes
 
-static int manifest_note_locked(struct lt_manifest *m, const struct manifest_key *key,
-                                const void *body, size_t size) {
+static int manifest_note_locked(struct lt_manifest *m, struct lt_note *note) {
     if (m->poisoned)
         return lt_fail(LEAT_EPOISONED, "%s/manifest: an earlier write was lost", m->mq->dir);
-    return manifest_set(m, key, body, size, true);
+    return manifest_set(m, note, true);
 }
 
 int lt_manifest_note(struct lt_manifest *m, uint32_t kind, uint32_t id, const void *body,
                      size_t size) {
-    struct manifest_key key = { kind, id };
+    struct lt_note note = {
+        .kind = kind, .id = id, .body = (uint8_t *)(uintptr_t)body, .size = size
+    };
     lt_lock(&m->lock);
-    int rc = manifest_note_locked(m, &key, body, size);
+    int rc = manifest_note_locked(m, &note);
     lt_unlock(&m->lock);
     return rc;
 }
 
 static int manifest_sync_locked(struct lt_manifest *m) {
-    if (m->fd < 0 || !m->owed)
+    if (m->fd < 0)
         return 0;
-    if (m->poisoned)
+    if (m->poisoned && m->owed)
         return lt_fail(LEAT_EPOISONED, "%s/manifest: an earlier write was lost", m->mq->dir);
-    int rc = m->mq->os->sync(m->mq->os, m->fd, false);
-    m->poisoned = rc < 0;
-    m->owed = rc < 0;
-    return rc == 0 ? 0 : lt_fail_os(rc, "syncing %s/manifest", m->mq->dir);
+    int rc = m->owed ? m->mq->os->sync(m->mq->os, m->fd, false) : 0;
+    if (rc < 0) {
+        m->poisoned = true;
+        return lt_fail_os(rc, "syncing %s/manifest", m->mq->dir);
+    }
+    m->owed = false;
+    m->synced = m->end;
+    manifest_note_synced(m);
+    return 0;
 }
 
 int lt_manifest_sync(struct lt_manifest *m) {
@@ -376,8 +414,8 @@ static int manifest_reserve_locked(struct lt_manifest *m) {
     uint64_t uids = m->next_uid + MANIFEST_UIDS;
     lt_put_u32(body, ids);
     lt_put_u64(body + 4, uids);
-    struct manifest_key key = { LT_NOTE_LIMITS, 0 };
-    int rc = manifest_note_locked(m, &key, body, sizeof body);
+    struct lt_note limits = { .kind = LT_NOTE_LIMITS, .body = body, .size = sizeof body };
+    int rc = manifest_note_locked(m, &limits);
     if (rc == 0)
         rc = manifest_sync_locked(m);
     if (rc == 0) {

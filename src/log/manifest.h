@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-// manifest: what exists in a store: an append-only file of checksummed notes. A note says of one
-// thing (kind, id) what it is now; a note without a body says that it is gone. Names never become
-// paths: directories are called after ids, and ids are never used twice.
-//
-//  file     "leatman\n", version u32, zero u32, then notes
-//  note     length u32 of the body (0xffffffff: gone), CRC-32C u32 over the rest of the note,
-//           kind u32, id u32, body, zeros up to a multiple of 8
+// manifest: what exists in a store: an append-only file of checksummed notes, whose bytes note.h
+// describes. Names never become paths: directories are called after ids, and ids are never used
+// twice.
 //
 // Notes are at LOG (in the page cache) when an append returns; their sync is owed and is paid by
 // the next sync for acks DISK. Ids and segment uids come from blocks that are reserved and synced
 // before the first one is used.
+//
+// What is known to be on disk is written down with each note, and in a slot after each sync. What
+// is not valid below that is damage: nothing is changed. Behind it there is an unfinished tail:
+// cut, and the cut synced, before anything is appended.
+//
+// Snapshots: a file that is long, and several times what the living notes need, is written anew
+// under another name, synced, renamed, the directory synced; before that the old one is in use and
+// after it the new one, and each is whole. Where that fails the old one goes on. Only a failed sync
+// of the directory poisons: nobody knows then which of them has the name.
 #ifndef LT_LOG_MANIFEST_H
 #define LT_LOG_MANIFEST_H
 
 #include "base/core.h"
 #include "base/map.h"
+#include "log/note.h"
 
 enum lt_note_kind {
     LT_NOTE_LIMITS = 1, // id 0; body: next free id u32, next free segment uid u64
@@ -23,18 +29,20 @@ enum lt_note_kind {
     LT_NOTE_GROUP = 4
 };
 
-struct lt_note {
-    uint32_t kind, id;
-    uint8_t *body;
-    size_t size;
-};
+struct lt_slot;
 
 struct lt_manifest {
     leat *mq;
     struct lt_mutex lock; // guards all below
     int fd;               // -1: memory
     int64_t end;          // where the next note goes
-    bool owed;            // notes are not synced
+    int64_t synced;       // below this the file is known to be on disk
+    bool owed;            // a sync
+    int64_t living;       // what a snapshot would be long
+    uint64_t generation;
+    struct lt_slot *slot; // where `synced` is written down; may be NULL: evidence, no promise
+    uint8_t *found;       // from open to settle: the file as it was found, found_size bytes
+    size_t found_size;
     atomic_bool
         poisoned;        // a sync failed: no further note, no further record; stored under the lock
     struct lt_map notes; // by (kind, id); of a memory store too
@@ -42,9 +50,13 @@ struct lt_manifest {
     uint64_t next_uid, uid_limit;
 };
 
-// lt_manifest_open reads the manifest of the store, or (create) makes it.
+// lt_manifest_open reads the manifest of the store and changes nothing, or (create) makes it.
 // Returns  LEAT_ECORRUPT, LEAT_EINVAL (a later version's), LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM.
 int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create);
+// lt_manifest_settle holds it to what the slots say was synced, and deals with the tail. Before the
+// first note; the slots are open.
+// Returns  LEAT_ECORRUPT: nothing was changed; LEAT_EIO, LEAT_ENOSPC.
+int lt_manifest_settle(struct lt_manifest *m);
 void lt_manifest_close(struct lt_manifest *m);
 
 // lt_manifest_note appends a note; body NULL: the thing is gone.

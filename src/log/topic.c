@@ -272,6 +272,8 @@ int lt_log_open(leat *mq, bool create) {
     if (rc == 0)
         rc = lt_slots_open(&log->slots, mq);
     if (rc == 0)
+        rc = lt_manifest_settle(&log->manifest);
+    if (rc == 0)
         rc = log_restore(mq, LT_NOTE_TOPIC, topic_restore);
     if (rc == 0)
         rc = log_restore(mq, LT_NOTE_GROUP, lt_group_restore);

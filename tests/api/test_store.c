@@ -199,7 +199,7 @@ Test(store, damaged_files_are_an_error_that_names_them, .init = make_root, .fini
     scratch_write(path, "not a manifest at all, but long enough to be one", 48);
     refused(LEAT_ECORRUPT, "manifest", NULL);
     scratch_write(path, whole, size);
-    scratch_poke(path, 8, "\1", 1);
+    scratch_poke(path, 8, "\7", 1);
     refused(LEAT_EINVAL, "version", NULL);
     scratch_remove(path);
     refused(LEAT_ECORRUPT, "manifest", NULL); // the numbered directories are still there

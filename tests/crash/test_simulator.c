@@ -30,7 +30,7 @@
 enum {
     // Notes that were not synced can be left with a hole among them and a whole note behind it.
     // Nothing tells that from damage, so the open is LEAT_ECORRUPT.
-    HELD_MANIFEST_TAIL = 0,
+    HELD_MANIFEST_TAIL = 1,
     // The name of a log's first segment can be lost and that of the next one kept, when neither
     // was synced. No record in it was promised, but the open is LEAT_ECORRUPT.
     HELD_FIRST_NAME = 0,
