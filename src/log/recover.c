@@ -358,7 +358,8 @@ static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
         if (rc != 0)
             return rc;
     }
-    p->dir_owed = durable_end < end;
+    // An empty segment is one whose name nobody has synced.
+    p->dir_owed = durable_end < end || (p->count > 0 && p->segs[p->count - 1]->count == 0);
     atomic_store(&p->begin, begin);
     atomic_store(&p->durable_end, durable_end);
     atomic_store(&p->end, end);
