@@ -9,7 +9,9 @@
 
 enum {
     MANIFEST_SIZE_MAX = 1 << 30,
-    MANIFEST_IDS = 64, // ids and uids reserved at a time
+    MANIFEST_SNAPSHOT_OVER = 64 * 1024, // no snapshot of a file that is not longer ...
+    MANIFEST_SNAPSHOT_TIMES = 4,        // ... or less than so many times what lives
+    MANIFEST_IDS = 64,                  // ids and uids reserved at a time
     MANIFEST_UIDS = 1024
 };
 
@@ -290,9 +292,12 @@ static int manifest_open_file(struct lt_manifest *m, bool create) {
 }
 
 int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create) {
-    *m = (struct lt_manifest){
-        .mq = mq, .fd = -1, .living = LT_NOTES_HEAD, .next_id = 1, .next_uid = 1
-    };
+    *m = (struct lt_manifest){ .mq = mq,
+                               .fd = -1,
+                               .living = LT_NOTES_HEAD,
+                               .snapshot_over = MANIFEST_SNAPSHOT_OVER,
+                               .next_id = 1,
+                               .next_uid = 1 };
     int rc = lt_mutex_init(&m->lock, LT_RANK_MANIFEST);
     if (rc != 0) {
         m->mq = NULL;
@@ -329,10 +334,73 @@ void lt_manifest_close(struct lt_manifest *m) {
 
 // ---- notes
 
+// After a rename that failed: whether the name is still that of the file in use.
+static bool manifest_has_name(struct lt_manifest *m) {
+    struct lt_os *os = m->mq->os;
+    uint8_t bytes[LT_NOTES_HEAD];
+    struct lt_notes_head head;
+    int fd = os->open(os, m->mq->dir_fd, "manifest", O_RDONLY, 0);
+    if (fd < 0)
+        return false;
+    int64_t got = lt_pread_full(os, fd, bytes, sizeof bytes, 0);
+    (void)os->close(os, fd);
+    return got == LT_NOTES_HEAD && lt_notes_head_decode(bytes, &head) == 0 &&
+           head.generation == m->generation;
+}
+
+// Gives the name to manifest.new. *lost: nobody knows which file has it after a crash.
+static int manifest_swap(struct lt_manifest *m, bool *lost) {
+    struct lt_os *os = m->mq->os;
+    int rc = os->rename(os, m->mq->dir_fd, "manifest.new", "manifest");
+    if (rc < 0) {
+        *lost = !manifest_has_name(m);
+    } else {
+        rc = os->sync(os, m->mq->dir_fd, true);
+        *lost = rc < 0;
+    }
+    return rc == 0 ? 0 : lt_fail_os(rc, "renaming %s/manifest.new", m->mq->dir);
+}
+
+static void manifest_use(struct lt_manifest *m, int fd) {
+    (void)m->mq->os->close(m->mq->os, m->fd);
+    m->fd = fd;
+    m->end = m->synced = m->living;
+    m->owed = false;
+    m->generation++;
+    m->snapshot_next = 0;
+    manifest_note_synced(m);
+}
+
+// Writes the living notes anew if the file has grown too long. Returns an error only if it poisons.
+static int manifest_snapshot(struct lt_manifest *m) {
+    struct lt_os *os = m->mq->os;
+    if (m->fd < 0 || m->end <= m->snapshot_over || m->end < m->snapshot_next ||
+        m->end <= MANIFEST_SNAPSHOT_TIMES * m->living)
+        return 0;
+    bool lost = false;
+    int fd = manifest_make_new(m, m->generation + 1);
+    int rc = fd < 0 ? fd : manifest_swap(m, &lost);
+    if (rc == 0) {
+        manifest_use(m, fd);
+        return 0;
+    }
+    if (fd >= 0)
+        (void)os->close(os, fd);
+    if (lost) {
+        m->poisoned = m->owed = true;
+        return rc;
+    }
+    lt_say(m->mq, LEAT_LOG_WARNING, "%s/manifest: no snapshot: %s", m->mq->dir, leat_errmsg());
+    (void)os->unlink(os, m->mq->dir_fd, "manifest.new", false);
+    m->snapshot_next = 2 * m->end; // not again with every note
+    return 0;
+}
+
 static int manifest_note_locked(struct lt_manifest *m, struct lt_note *note) {
     if (m->poisoned)
         return lt_fail(LEAT_EPOISONED, "%s/manifest: an earlier write was lost", m->mq->dir);
-    return manifest_set(m, note, true);
+    int rc = manifest_snapshot(m);
+    return rc == 0 ? manifest_set(m, note, true) : rc;
 }
 
 int lt_manifest_note(struct lt_manifest *m, uint32_t kind, uint32_t id, const void *body,

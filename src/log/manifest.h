@@ -33,12 +33,13 @@ struct lt_slot;
 
 struct lt_manifest {
     leat *mq;
-    struct lt_mutex lock; // guards all below
-    int fd;               // -1: memory
-    int64_t end;          // where the next note goes
-    int64_t synced;       // below this the file is known to be on disk
-    bool owed;            // a sync
-    int64_t living;       // what a snapshot would be long
+    struct lt_mutex lock;                 // guards all below
+    int fd;                               // -1: memory
+    int64_t end;                          // where the next note goes
+    int64_t synced;                       // below this the file is known to be on disk
+    bool owed;                            // a sync
+    int64_t living;                       // how long a snapshot would be
+    int64_t snapshot_over, snapshot_next; // no snapshot below these: ever; after one has failed
     uint64_t generation;
     struct lt_slot *slot; // where `synced` is written down; may be NULL: evidence, no promise
     uint8_t *found;       // from open to settle: the file as it was found, found_size bytes
@@ -71,7 +72,8 @@ int lt_manifest_sync(struct lt_manifest *m);
 int lt_manifest_sync_dir(struct lt_manifest *m, const char *path);
 // lt_manifest_poisoned tells whether a sync has failed.
 bool lt_manifest_poisoned(const struct lt_manifest *m);
-// lt_manifest_next iterates over the notes of things that exist, in no order. Only at open.
+// lt_manifest_next iterates over the notes of things that exist, in no order. Only at open
+// and under the lock.
 const struct lt_note *lt_manifest_next(struct lt_manifest *m, struct lt_map_cursor *at);
 
 // lt_manifest_new_id and _new_uid give an id (topics, queues, groups) and a segment uid.

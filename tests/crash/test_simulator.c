@@ -75,6 +75,11 @@ static const struct workload workloads[] = {
                 "log b 2x6000, disk b 1x9" },
     { "topics", "topic a, topic b, disk b 1x30, log a 2x30, delete b, topic b, log b 1x30, "
                 "delete a, disk b 1x30, reopen, delete b" },
+    { "snapshots",
+      "topic b, disk b 1x30, topic a, delete a, topic a, log a 1x30, delete a, "
+      "topic a, delete a, log b 1x30, topic a, delete a, topic a, delete a, topic a, "
+      "delete a, topic a, delete a, topic a, disk a 1x30, delete b, topic b, delete b, "
+      "topic b, delete b, topic b, log b 1x30, delete b, reopen, topic b, disk b 1x9" },
     { "many-topics", "many 20, topic b, log b 1x30, many 9, disk b 1x30, many 6, reopen" },
     { "commit",
       "topic a, disk a 4x80, poll a 2, commit, log a 4x400, poll a 3, commit, poll a 3, "
@@ -253,7 +258,10 @@ static int store_open(struct crash_os *os, int32_t write, leat **mq) {
     leat_options o = {
         .threads = LEAT_NO_THREADS, .clock = LEAT_CLOCK_MANUAL, .seed = 1, .write = write
     };
-    return lt_store_open("store", &o, &os->os, mq);
+    int rc = lt_store_open("store", &o, &os->os, mq);
+    if (rc == 0)
+        (*mq)->log->manifest.snapshot_over = 0; // as soon as it is four times as long as needed
+    return rc;
 }
 
 // Frees the store as if its process was killed: as in the child of a fork, which writes nothing.
