@@ -331,8 +331,8 @@ static int segment_read_head(struct lt_segment *s, struct lt_segment_head *head)
     s->uid = head->uid;
     s->created_ms = head->created_ms;
     s->allocated = (uint64_t)info.size;
-    if (s->map_size < s->allocated)
-        s->map_size = s->allocated;
+    if (s->map_size < s->allocated) // one that is larger than the topic's are, perhaps settled
+        s->map_size = s->allocated + LT_SEAL;
     if (head->base != s->base) // its offsets mean nothing here: the caller refuses it
         return 0;
     rc = segment_read_seal(s);
