@@ -24,6 +24,8 @@ bool lt_forked(const leat *mq) {
     return mq->fork_epoch != atomic_load_explicit(&core_fork_epoch, memory_order_relaxed);
 }
 
+enum { CORE_DIRTY_STEP = 8 * 1024 * 1024, CORE_DIRTY_STEP_MIN = 64 * 1024 };
+
 int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
     (void)pthread_once(&core_fork_once, core_watch_forks);
     if (core_fork_rc != 0)
@@ -31,6 +33,14 @@ int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
     mq->os = os;
     mq->flags = o->flags;
     mq->acks = o->acks ? o->acks : LEAT_ACKS_DISK;
+    mq->dirty_bytes_max = o->dirty_bytes_max ? o->dirty_bytes_max : INT64_C(1) << 30;
+    if (o->dirty_bytes_max == LEAT_UNLIMITED)
+        mq->dirty_bytes_max = INT64_MAX;
+    mq->dirty_step = mq->dirty_bytes_max / 4; // a step is counted, and its writing begun, at once
+    if (mq->dirty_step > CORE_DIRTY_STEP)
+        mq->dirty_step = CORE_DIRTY_STEP;
+    if (mq->dirty_step < CORE_DIRTY_STEP_MIN)
+        mq->dirty_step = CORE_DIRTY_STEP_MIN;
     mq->memory_max_bytes = o->memory_max_bytes ? o->memory_max_bytes : INT64_C(1) << 30;
     if (o->memory_max_bytes == LEAT_UNLIMITED)
         mq->memory_max_bytes = INT64_MAX;

@@ -46,6 +46,9 @@ struct leat {
     // given back. The bytes are of address space.
     _Atomic int64_t files, maps, map_bytes;
     int64_t files_max, maps_max, map_bytes_max;
+    _Atomic int64_t
+        dirty_bytes; // appended to segments on disk, not synced, in steps; relaxed: a sum
+    int64_t dirty_bytes_max, dirty_step;
     unsigned fork_epoch; // of the process that opened it
     atomic_bool shut;    // set once by leat_shutdown; seq_cst
     struct lt_clock clock;

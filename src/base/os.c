@@ -223,6 +223,17 @@ static int os_populate(struct lt_os *os, void *p, size_t n) {
 #endif
 }
 
+static void os_write_back(struct lt_os *os, int fd, int64_t at, int64_t n) {
+    (void)os;
+#ifdef SYNC_FILE_RANGE_WRITE
+    (void)sync_file_range(fd, at, n, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)fd;
+    (void)at;
+    (void)n;
+#endif
+}
+
 static int64_t os_files_max(struct lt_os *os) {
     (void)os;
     return (int64_t)sysconf(_SC_OPEN_MAX);
@@ -252,6 +263,7 @@ struct lt_os *lt_os_system(void) {
         .map = os_map,
         .unmap = os_unmap,
         .populate = os_populate,
+        .write_back = os_write_back,
         .files_max = os_files_max,
     };
     return &system;

@@ -118,8 +118,10 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     rc = lt_segment_create(mq, size, &head, &s);
     if (rc != 0)
         return rc;
-    if (p->count > 0)
+    if (p->count > 0) {
         p->segs[p->count - 1]->appended_ms = head.created_ms;
+        lt_segment_push(p->segs[p->count - 1]);
+    }
     if (p->count > 0)
         atomic_store_explicit(&p->segs[p->count - 1]->limit, head.previous_end,
                               memory_order_release);
@@ -221,9 +223,13 @@ int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, le
     if (ring)
         p->armed = false;
     p->rolled = false;
+    int64_t dirty = atomic_load_explicit(&p->mq->dirty_bytes, memory_order_relaxed);
+    int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
     lt_unlock(&p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);
+    if (dirty > p->mq->dirty_bytes_max) // who appends then pays, and a failure poisons, no more
+        (void)lt_partition_sync(p, end);
     if (rolled) {
         lt_partition_retain(p);
         lt_log_cool(p->mq, true);
@@ -312,12 +318,15 @@ static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost)
             break;
         after = s->base;
         bool synced = s->synced_to >= upto;
+        int64_t dirty = s->dirty;
         lt_unlock(&p->lock);
         rc = synced ? 0 : partition_sync_segment(p, s, lost);
         int sealed = rc == 0 && rolled ? lt_segment_seal(s) : 0;
         lt_lock(&p->lock);
-        if (rc == 0)
+        if (rc == 0) {
             s->synced_to = upto;
+            lt_segment_clean(s, dirty);
+        }
         if (rc == 0 && rolled)
             lt_segment_sealed(s, sealed);
         partition_drop_synced(p, s);

@@ -340,6 +340,7 @@ static int recover_publish_one(struct lt_partition *p, struct lt_segment *s, boo
     if (rolled)
         atomic_store(&s->limit, past);
     p->bytes += (int64_t)(s->write_at - LT_SEGMENT_PAGE);
+    s->pushed_to = s->write_at & ~UINT64_C(4095);
     if (s->sealed)
         return 0;
     if (s->appended_ms == INT64_MIN || s->count > s->prefix.count)

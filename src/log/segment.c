@@ -52,8 +52,14 @@ static void segment_keep(struct lt_pinned *obj) {
     atomic_fetch_add_explicit(&lt_segment_of(obj)->refs, 1, memory_order_relaxed);
 }
 
+void lt_segment_clean(struct lt_segment *s, int64_t bytes) {
+    atomic_fetch_sub_explicit(&s->mq->dirty_bytes, bytes, memory_order_relaxed);
+    s->dirty -= bytes;
+}
+
 static void segment_free(struct lt_segment *s) {
     leat *mq = s->mq;
+    lt_segment_clean(s, s->dirty);
     lt_stretch_fini(&s->index);
     lt_stretch_fini(&s->newest_to);
     segment_unmap(s);
@@ -365,6 +371,19 @@ bool lt_segment_fits(const struct lt_segment *s, uint64_t n) {
     return !s->sealed && !s->rotten && n + LT_SEAL <= s->map_size - s->write_at;
 }
 
+void lt_segment_push(struct lt_segment *s) {
+    struct lt_os *os = s->mq->os;
+    int64_t n = (int64_t)((s->write_at & ~UINT64_C(4095)) - s->pushed_to);
+    if (!s->in_file || n <= 0)
+        return;
+    int64_t sum = atomic_fetch_add_explicit(&s->mq->dirty_bytes, n, memory_order_relaxed);
+    // Not for what may be synced or deleted soon: it costs a send 40 ns.
+    if (os->write_back && s->fd >= 0 && sum > s->mq->dirty_bytes_max / 4)
+        os->write_back(os, s->fd, (int64_t)s->pushed_to, n);
+    s->pushed_to += (uint64_t)n;
+    s->dirty += n;
+}
+
 int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct lt_stamp *stamp) {
     const uint64_t at = s->write_at;
     int rc = lt_segment_map(s);
@@ -397,5 +416,7 @@ int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct
     rc = segment_write_end(s, at, bytes, batch->bytes);
     if (rc != 0)
         lt_index_undo(s, count, at, newest);
+    else if (s->in_file && (int64_t)(s->write_at - s->pushed_to) >= s->mq->dirty_step)
+        lt_segment_push(s);
     return rc;
 }

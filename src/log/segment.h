@@ -53,6 +53,8 @@ struct lt_segment {
     uint64_t write_at;           // where the next record goes
     int64_t count;               // records
     uint64_t synced_to;          // bytes on disk
+    uint64_t pushed_to;          // bytes whose way to the disk has begun
+    int64_t dirty;               // of these, counted in the store's sum and not synced
     int64_t newest;              // highest timestamp of its records
     int64_t appended_ms;         // wall time of the last append
     uint32_t head_crcs;          // of the prefix
@@ -114,6 +116,12 @@ bool lt_segment_fits(const struct lt_segment *s, uint64_t n);
 // that is the partition's doing. Locks: the partition's. Returns  LEAT_ENOSPC, LEAT_EFULL,
 // LEAT_ENOMEM, LEAT_EIO: nothing changed.
 int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct lt_stamp *stamp);
+
+// lt_segment_push lets the kernel begin to write what was appended, so that a sync does not find
+// all of it to do, and counts it. lt_segment_append does so now and then. Locks: as above.
+void lt_segment_push(struct lt_segment *s);
+// lt_segment_clean takes `bytes` out of the store's sum of what is not synced. Locks: as above.
+void lt_segment_clean(struct lt_segment *s, int64_t bytes);
 
 // ---- index.c
 

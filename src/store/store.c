@@ -30,6 +30,9 @@ static int store_check_options(const leat_options *o) {
     if (o->memory_max_bytes < 0 && o->memory_max_bytes != LEAT_UNLIMITED)
         return lt_fail(LEAT_EINVAL, "store options: memory_max_bytes is %lld",
                        (long long)o->memory_max_bytes);
+    if (o->dirty_bytes_max < 0 && o->dirty_bytes_max != LEAT_UNLIMITED)
+        return lt_fail(LEAT_EINVAL, "store options: dirty_bytes_max is %lld",
+                       (long long)o->dirty_bytes_max);
     if (o->write < 0 || o->write > LEAT_WRITE_PWRITE || o->pad_ != 0)
         return lt_fail(LEAT_EINVAL, "store options: write is %d", o->write);
     return 0;
