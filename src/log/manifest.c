@@ -461,6 +461,10 @@ int lt_manifest_sync_dir(struct lt_manifest *m, const char *path) {
     return rc;
 }
 
+void lt_manifest_poison(struct lt_manifest *m) {
+    atomic_store_explicit(&m->poisoned, true, memory_order_relaxed);
+}
+
 bool lt_manifest_poisoned(const struct lt_manifest *m) {
     return atomic_load_explicit(&m->poisoned, memory_order_relaxed);
 }

@@ -44,9 +44,8 @@ struct lt_manifest {
     struct lt_slot *slot; // where `synced` is written down; may be NULL: evidence, no promise
     uint8_t *found;       // from open to settle: the file as it was found, found_size bytes
     size_t found_size;
-    atomic_bool
-        poisoned;        // a sync failed: no further note, no further record; stored under the lock
-    struct lt_map notes; // by (kind, id); of a memory store too
+    atomic_bool poisoned; // a sync failed: no further note, no further record; is never taken back
+    struct lt_map notes;  // by (kind, id); of a memory store too
     uint32_t next_id, id_limit;
     uint64_t next_uid, uid_limit;
 };
@@ -70,6 +69,9 @@ int lt_manifest_sync(struct lt_manifest *m);
 // under the manifest's lock, one at a time, and one that fails poisons the manifest.
 // Returns  LEAT_EIO, LEAT_EPOISONED; the system's refusal to open it poisons nothing.
 int lt_manifest_sync_dir(struct lt_manifest *m, const char *path);
+// lt_manifest_poison makes the store take no further note and no further record: a sync of the
+// slots has failed.
+void lt_manifest_poison(struct lt_manifest *m);
 // lt_manifest_poisoned tells whether a sync has failed.
 bool lt_manifest_poisoned(const struct lt_manifest *m);
 // lt_manifest_next iterates over the notes of things that exist, in no order. Only at open

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-// Slot n stands in the pair of blocks n / 64, at (n % 64) * 64 in each of the two.
+// Slot n stands in the three blocks behind block 3 * (n / 64), at (n % 64) * 64 in each.
 #include "log/slots.h"
 
 #include "leat_test.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "log/topic.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -14,13 +15,14 @@ enum {
     SLOTS_SIZE = 64,
     SLOTS_BLOCK = 4096,
     SLOTS_PER_BLOCK = SLOTS_BLOCK / SLOTS_SIZE,
-    SLOTS_STEP = 64 * 1024,            // the file grows by this
-    SLOTS_FILE_MAX = 64 * 1024 * 1024, // address space kept for it
-    SLOTS_MAX = SLOTS_FILE_MAX / 2 / SLOTS_SIZE
+    SLOTS_GROUP = LT_SLOT_COPIES * SLOTS_BLOCK,
+    SLOTS_STEP = 2 * SLOTS_GROUP,       // the file grows by this
+    SLOTS_FILE_MAX = 4096 * SLOTS_STEP, // address space kept for it
+    SLOTS_MAX = SLOTS_FILE_MAX / LT_SLOT_COPIES / SLOTS_SIZE
 };
 
 static uint64_t slots_position(uint32_t number, unsigned copy) {
-    return (uint64_t)(number / SLOTS_PER_BLOCK) * 2 * SLOTS_BLOCK + copy * (uint64_t)SLOTS_BLOCK +
+    return (uint64_t)(number / SLOTS_PER_BLOCK) * SLOTS_GROUP + copy * (uint64_t)SLOTS_BLOCK +
            (uint64_t)(number % SLOTS_PER_BLOCK) * SLOTS_SIZE;
 }
 
@@ -36,17 +38,21 @@ static void slots_encode(const struct lt_slot *slot, uint8_t out[SLOTS_SIZE]) {
     lt_put_u32(out, lt_crc32c(0, out + 4, SLOTS_SIZE - 4));
 }
 
-// Reads one copy into *slot if it is valid and newer than what *slot has.
-static void slots_decode(const uint8_t *in, struct lt_slot *slot) {
+// Reads one copy, and its content into *slot if it is the newest so far. Returns whether it is
+// valid.
+static bool slots_decode(const uint8_t *in, struct lt_slot *slot, unsigned copy) {
     uint64_t sequence = lt_get_u64(in + 24);
-    if (sequence == 0 || sequence <= slot->sequence ||
-        lt_get_u32(in) != lt_crc32c(0, in + 4, SLOTS_SIZE - 4))
-        return;
+    if (sequence == 0 || lt_get_u32(in) != lt_crc32c(0, in + 4, SLOTS_SIZE - 4))
+        return false;
+    slot->copy[copy].sequence = sequence;
+    if (sequence <= slot->sequence)
+        return true;
     slot->key = (struct lt_slot_key){ lt_get_u32(in + 4), lt_get_u32(in + 8), lt_get_u32(in + 12),
                                       lt_get_u32(in + 16) };
     slot->sequence = sequence;
     for (size_t i = 0; i < 4; i++)
         slot->values[i] = (int64_t)lt_get_u64(in + 32 + 8 * i);
+    return true;
 }
 
 // ---- opening
@@ -63,7 +69,7 @@ static int slots_room(struct lt_slots *s, uint32_t number) {
         s->free = grown;
         s->free_room = room;
     }
-    uint64_t need = slots_position(number, 1) + SLOTS_SIZE;
+    uint64_t need = slots_position(number, LT_SLOT_COPIES - 1) + SLOTS_SIZE;
     if (s->fd < 0 || need <= s->allocated)
         return 0;
     struct lt_os *os = s->mq->os;
@@ -79,26 +85,50 @@ static int slots_put_key(struct lt_slots *s, struct lt_slot *slot) {
     return lt_map_put(&s->by_key, &slot->key, sizeof slot->key, slot);
 }
 
-static int slots_load(struct lt_slots *s) {
-    uint32_t stored = (uint32_t)(s->allocated / (2 * SLOTS_BLOCK)) * SLOTS_PER_BLOCK;
-    for (uint32_t n = 0; n < stored; n++) {
-        int rc = slots_room(s, n);
-        if (rc != 0)
-            return rc;
-        struct lt_slot *slot = lt_stretch_at(&s->slots, n);
-        slot->number = n;
-        slots_decode(s->map + slots_position(n, 0), slot);
-        slots_decode(s->map + slots_position(n, 1), slot);
-        s->count = n + 1;
-        rc = slot->key.kind == LT_SLOT_FREE ? LEAT_EEXIST : slots_put_key(s, slot);
-        if (rc == LEAT_ENOMEM)
-            return lt_fail_nomem();
-        if (rc == LEAT_EEXIST) {
-            slot->key.kind = LT_SLOT_FREE;
-            s->free[s->free_count++] = slot;
-        }
+// Takes up one slot as the file has it. used[c]: block c of its group is in use.
+static int slots_load_one(struct lt_slots *s, uint32_t n, bool used[LT_SLOT_COPIES]) {
+    int rc = slots_room(s, n);
+    if (rc != 0)
+        return rc;
+    struct lt_slot *slot = lt_stretch_at(&s->slots, n);
+    slot->number = n;
+    for (unsigned c = 0; c < LT_SLOT_COPIES; c++)
+        used[c] |= slots_decode(s->map + slots_position(n, c), slot, c);
+    s->count = n + 1;
+    rc = slot->key.kind == LT_SLOT_FREE ? LEAT_EEXIST : slots_put_key(s, slot);
+    if (rc == LEAT_ENOMEM)
+        return lt_fail_nomem();
+    if (rc == LEAT_EEXIST) {
+        slot->key.kind = LT_SLOT_FREE;
+        s->free[s->free_count++] = slot;
     }
     return 0;
+}
+
+// After a failed sync the page cache can hold what the disk does not: such a block is made dirty.
+static int slots_redirty(struct lt_slots *s, uint64_t at) {
+    if (s->mq->mapped_write) {
+        volatile uint8_t *byte = s->map + at;
+        *byte = *byte;
+        return 0;
+    }
+    int rc = lt_pwrite_full(s->mq->os, s->fd, s->map + at, SLOTS_BLOCK, (int64_t)at);
+    return rc == 0 ? 0 : lt_fail_os(rc, "writing %s/slots", s->mq->dir);
+}
+
+// Reads all slots, and syncs them: recovery acts on what it finds in them, and which copies are on
+// disk must be known before the first store.
+static int slots_load(struct lt_slots *s) {
+    int rc = 0;
+    for (uint64_t at = 0; rc == 0 && at < s->allocated; at += SLOTS_GROUP) {
+        bool used[LT_SLOT_COPIES] = { false };
+        uint32_t first = (uint32_t)(at / SLOTS_GROUP) * SLOTS_PER_BLOCK;
+        for (uint32_t n = first; rc == 0 && n < first + SLOTS_PER_BLOCK; n++)
+            rc = slots_load_one(s, n, used);
+        for (unsigned c = 0; rc == 0 && c < LT_SLOT_COPIES; c++)
+            rc = used[c] ? slots_redirty(s, at + c * (uint64_t)SLOTS_BLOCK) : 0;
+    }
+    return rc == 0 && s->allocated > 0 ? lt_slots_sync(s) : rc;
 }
 
 static int slots_open_file(struct lt_slots *s) {
@@ -182,10 +212,10 @@ static int slots_take_locked(struct lt_slots *s, const struct lt_slot_key *key,
     if (rc != 0)
         return rc;
     struct lt_slot *slot = reuse ? s->free[s->free_count - 1] : lt_stretch_at(&s->slots, s->count);
-    struct lt_slot fresh = { .key = *key,
-                             .sequence = slot->sequence,
-                             .number = reuse ? slot->number : s->count };
-    *slot = fresh;
+    if (!reuse)
+        slot->number = s->count;
+    slot->key = *key; // the copies of one that was dropped stand until they are overwritten
+    memset(slot->values, 0, sizeof slot->values);
     if (slots_put_key(s, slot) != 0) {
         slot->key.kind = LT_SLOT_FREE;
         return lt_fail_nomem();
@@ -205,6 +235,23 @@ int lt_slot_take(struct lt_slots *s, const struct lt_slot_key *key, struct lt_sl
     return rc;
 }
 
+// Which copy the next store goes to: the oldest that is neither the newest nor the newest on disk.
+static unsigned slots_target(const struct lt_slots *s, const struct lt_slot *slot) {
+    uint64_t synced = atomic_load_explicit(&s->done, memory_order_acquire), durable = 0;
+    for (unsigned c = 0; c < LT_SLOT_COPIES; c++)
+        if (slot->copy[c].epoch <= synced && slot->copy[c].sequence > durable)
+            durable = slot->copy[c].sequence;
+    unsigned target = LT_SLOT_COPIES;
+    for (unsigned c = 0; c < LT_SLOT_COPIES; c++) {
+        uint64_t is = slot->copy[c].sequence;
+        if (is != 0 && (is == slot->sequence || is == durable))
+            continue;
+        if (target == LT_SLOT_COPIES || is < slot->copy[target].sequence)
+            target = c;
+    }
+    return target; // there is one: at most two were passed over
+}
+
 // The third seam.
 int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values[4]) {
     struct lt_slot next = *slot;
@@ -213,7 +260,9 @@ int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values
     if (s->fd >= 0) {
         uint8_t bytes[SLOTS_SIZE];
         slots_encode(&next, bytes);
-        uint64_t at = slots_position(slot->number, next.sequence & 1);
+        unsigned target = slots_target(s, slot);
+        uint64_t at = slots_position(slot->number, target);
+        slot->copy[target].sequence = 0; // as long as it is not whole
         if (s->mq->mapped_write) {
             memcpy(s->map + at, bytes, sizeof bytes);
         } else {
@@ -221,6 +270,9 @@ int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values
             if (rc < 0)
                 return lt_fail_os(rc, "writing %s/slots", s->mq->dir);
         }
+        slot->copy[target].sequence = next.sequence;
+        slot->copy[target].epoch =
+            atomic_fetch_add_explicit(&s->begun, 0, memory_order_acq_rel) + 1;
     }
     slot->sequence = next.sequence;
     memcpy(slot->values, values, sizeof slot->values);
@@ -266,7 +318,7 @@ bool lt_slots_poisoned(const struct lt_slots *s) {
 // The lock is held at entry and exit, not during the sync; s->syncing keeps others out.
 static int slots_sync_file(struct lt_slots *s) {
     struct lt_os *os = s->mq->os;
-    uint64_t number = ++s->begun;
+    uint64_t number = atomic_fetch_add_explicit(&s->begun, 1, memory_order_acq_rel) + 1;
     s->syncing = true;
     lt_unlock(&s->lock);
     int rc = lt_fault(s->mq, LEAT_OP_SYNC, NULL, -1, false);
@@ -277,10 +329,12 @@ static int slots_sync_file(struct lt_slots *s) {
     }
     lt_lock(&s->lock);
     s->syncing = false;
-    if (rc == 0)
-        s->done = number;
-    else
+    if (rc == 0) {
+        atomic_store_explicit(&s->done, number, memory_order_release);
+    } else {
         atomic_store_explicit(&s->poisoned, true, memory_order_relaxed);
+        lt_manifest_poison(&s->mq->log->manifest);
+    }
     lt_cond_broadcast(&s->synced);
     return rc;
 }

@@ -1,24 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 // slots: small numbers that change often and must survive: committed offsets, heads of queues,
-// durable ends. A slot is 64 bytes in the file `slots`, twice, in different 4 KiB blocks; a store
-// goes to the older copy, so that one is whole at any instant. In memory the same without the file.
+// durable ends. A slot is 64 bytes in the file `slots`, three times, in different 4 KiB blocks.
 //
 //  copy of a slot
 //   0  CRC-32C u32 of bytes 4-63     16  partition u32
 //   4  kind u32                      20  zero u32
-//   8  id u32                        24  sequence u64
+//   8  id u32                        24  sequence u64: the highest counts
 //  12  topic u32                     32  values 4 x i64
+//
+// A store goes neither to the newest copy nor to the newest that is known to be on disk, but to the
+// third. So there is found again
+//   after kill -9     what was stored last: a store that was under way is there, or not
+//   after a power cut what was stored when the last sync began that returned, or anything newer,
+//                     even if every store since then has left bytes that are no slot
+// Two copies would not do: with one of them on disk only and the other in the page cache only, a
+// store must overwrite either, and the kernel may write the page back in the middle of it.
 //
 // The file is synced by one thread at a time: the first who asks syncs for all who stored before it
 // began, the others wait for the next. After a failed sync there is no second one: poisoned.
 //
-// Damage in a slot makes it as if it had never been stored; nothing else is touched.
+// Damage in all copies of a slot makes it as if it had never been stored; nothing else is touched.
 #ifndef LT_LOG_SLOTS_H
 #define LT_LOG_SLOTS_H
 
 #include "base/core.h"
 #include "base/map.h"
 #include "base/stretch.h"
+
+#include <stdatomic.h>
 
 enum lt_slot_kind {
     LT_SLOT_FREE = 0,
@@ -33,11 +42,17 @@ struct lt_slot_key {
     uint32_t kind, id, topic, partition;
 };
 
-struct lt_slot {
+enum { LT_SLOT_COPIES = 3 };
+
+struct lt_slot {            // sequence and all behind it: guarded by whoever owns the slot
     struct lt_slot_key key; // kind LT_SLOT_FREE: not in use
-    uint64_t sequence;
-    int64_t values[4]; // as stored last; guarded by whoever owns the slot
     uint32_t number;
+    uint64_t sequence;
+    int64_t values[4]; // as stored last
+    struct {
+        uint64_t sequence; // 0: not valid
+        uint64_t epoch;    // which sync is the first that finds it in the page cache
+    } copy[LT_SLOT_COPIES];
 };
 
 struct lt_slots {
@@ -52,9 +67,12 @@ struct lt_slots {
     uint8_t *map;
     uint64_t allocated;
     struct lt_cond synced; // a sync has ended
-    uint64_t begun, done;  // syncs: how many began, the last that has ended well
-    bool syncing;          // a thread is in the sync, without the lock
-    atomic_bool poisoned;  // a sync failed; stored under the lock, read anywhere
+    // Syncs: how many began, the last that has ended well. Written under the lock. A store adds 0
+    // to `begun` behind its bytes (acq_rel): it comes before the next sync, or counts for the one
+    // after.
+    _Atomic uint64_t begun, done;
+    bool syncing;         // a thread is in the sync, without the lock
+    atomic_bool poisoned; // a sync failed; stored under the lock, read anywhere
 };
 
 // lt_slots_open reads or makes the file `slots` of the store.
@@ -75,8 +93,8 @@ void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic);
 // lt_slots_next iterates: returns the first used slot numbered *at or higher and moves *at past it.
 struct lt_slot *lt_slots_next(struct lt_slots *s, uint32_t *at);
 // lt_slots_sync makes durable what was stored before the call, in one sync with others who wait.
-// Returns  LEAT_EIO, LEAT_ENOSPC; LEAT_EPOISONED: an earlier one has failed.
-// Locks    none held.
+// Returns  LEAT_EIO, LEAT_ENOSPC; LEAT_EPOISONED: an earlier one has failed. A failure poisons the
+// store. Locks    none held.
 int lt_slots_sync(struct lt_slots *s);
 // lt_slots_poisoned tells whether a sync has failed.
 bool lt_slots_poisoned(const struct lt_slots *s);

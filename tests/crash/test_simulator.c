@@ -37,7 +37,7 @@ enum {
     // After two stores to a slot without a sync between them the disk may have neither of its
     // copies whole: the first was not written back, the second was in the middle of its memcpy. A
     // log start that was durable is lost by it.
-    HELD_TORN_SLOTS = 0
+    HELD_TORN_SLOTS = 1
 };
 
 // ---- workloads

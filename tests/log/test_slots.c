@@ -5,7 +5,9 @@
 #include "store/store.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static char root[SCRATCH_PATH], dir[SCRATCH_PATH], copy[SCRATCH_PATH], path[SCRATCH_PATH];
 static leat *mq;
@@ -60,8 +62,17 @@ static int64_t value_of(uint32_t i) { // -1: there is none
     return slot->values[0];
 }
 
+enum { COPIES = LT_SLOT_COPIES };
+
 static size_t place(uint32_t number, unsigned which) {
-    return (number / 64) * 8192u + which * 4096u + number % 64 * 64u;
+    return (number / 64) * (COPIES * 4096u) + which * 4096u + number % 64 * 64u;
+}
+
+static unsigned newest_of(const struct lt_slot *slot) {
+    unsigned c = 0;
+    while (slot->copy[c].sequence != slot->sequence)
+        c++;
+    return c;
 }
 
 #define BOTH_MODES for (mode = LEAT_WRITE_MAPPED; mode <= LEAT_WRITE_PWRITE; mode++)
@@ -98,26 +109,26 @@ Test(slots, keep_the_last_value_over_kills_and_closes, .init = make_root, .fini 
     done();
 }
 
-Test(slots, a_torn_copy_leaves_the_other, .init = make_root, .fini = drop_root) {
+Test(slots, a_damaged_copy_leaves_the_others, .init = make_root, .fini = drop_root) {
     BOTH_MODES {
         open_at(dir);
         (void)store(0, 5);
         (void)store(2, 7);
-        struct lt_slot *slot = store(1, 100);
-        (void)store(1, 200);
+        (void)store(1, 100);
+        struct lt_slot *slot = store(1, 200);
         uint32_t number = slot->number;
-        unsigned newest = slot->sequence & 1;
+        unsigned newest = newest_of(slot);
         done();
         size_t size;
         unsigned char *whole = scratch_read(path, &size);
-        for (int which = 0; which < 2; which++) {
-            bool newer = (unsigned)which == newest;
+        for (unsigned which = 0; which < COPIES; which++) {
             for (size_t i = 0; i < 64; i++) {
-                size_t at = place(number, (unsigned)which) + i;
+                size_t at = place(number, which) + i;
                 unsigned char bad = whole[at] ^ 0x40;
                 scratch_poke(path, at, &bad, 1);
                 open_at(dir);
-                cr_assert_eq(value_of(1), newer ? 100 : 200, "byte %zu of copy %d", i, which);
+                cr_assert_eq(value_of(1), which == newest ? 100 : 200, "byte %zu of copy %u", i,
+                             which);
                 cr_assert_eq(value_of(0), 5);
                 cr_assert_eq(value_of(2), 7);
                 if (i % 9 == 0) { // it goes on from there
@@ -136,8 +147,8 @@ Test(slots, a_torn_copy_leaves_the_other, .init = make_root, .fini = drop_root) 
                 scratch_write(path, whole, size);
             }
         }
-        scratch_poke(path, place(number, 0) + 40, "????", 4); // both copies
-        scratch_poke(path, place(number, 1) + 40, "????", 4);
+        for (unsigned which = 0; which < COPIES; which++) // all of them
+            scratch_poke(path, place(number, which) + 40, "????", 4);
         open_at(dir);
         cr_assert_eq(value_of(1), -1, "as if it had never been stored");
         cr_assert_eq(value_of(0), 5);
@@ -150,6 +161,188 @@ Test(slots, a_torn_copy_leaves_the_other, .init = make_root, .fini = drop_root) 
         free(whole);
         scratch_remove(dir);
         scratch_remove(copy);
+    }
+}
+
+// ---- what a crash leaves
+
+static struct lt_os os;
+static int slots_fd, sync_error;
+static unsigned char *on_disk; // the file at its last sync
+static size_t disk_size;
+static void (*during_sync)(void);
+static bool keep;
+
+static int slots_test_open(struct lt_os *self, int at, const char *name, int flags, unsigned m) {
+    (void)self;
+    int fd = lt_os_system()->open(&os, at, name, flags, m);
+    if (strcmp(name, "slots") == 0)
+        slots_fd = fd;
+    return fd;
+}
+static int slots_test_sync(struct lt_os *self, int fd, bool is_dir) {
+    (void)self;
+    (void)is_dir;
+    if (fd != slots_fd || !keep)
+        return 0;
+    if (sync_error)
+        return -sync_error;
+    free(on_disk);
+    on_disk = scratch_read(path, &disk_size);
+    if (during_sync)
+        during_sync();
+    return 0;
+}
+
+static void open_watched(void) {
+    leat_options o = { .write = mode, .seed = 1 };
+    os = *lt_os_system();
+    os.open = slots_test_open;
+    os.sync = slots_test_sync;
+    keep = true;
+    ok(lt_store_open(dir, &o, &os, &mq));
+    slots = &mq->log->slots;
+}
+
+// What a slot is worth if every copy that was stored to since the sync is garbage: each may have
+// been written back in the middle of a store.
+static int64_t value_after_cut(uint32_t i) {
+    size_t size;
+    unsigned char *now = scratch_read(path, &size);
+    for (size_t at = 0; at < size; at += 64)
+        if (at >= disk_size || memcmp(now + at, on_disk + at, 64) != 0)
+            memset(now + at + 20, 0xa5, 30);
+    leat *was_mq = mq;
+    struct lt_slots *was = slots;
+    scratch_remove(copy);
+    scratch_copy(dir, copy);
+    char file[SCRATCH_PATH];
+    scratch_join(file, copy, "slots");
+    scratch_write(file, now, size);
+    keep = false;
+    open_at(copy);
+    int64_t value = value_of(i);
+    done();
+    keep = true;
+    mq = was_mq;
+    slots = was;
+    free(now);
+    return value;
+}
+
+static int64_t stored;
+static struct lt_slot *stored_to;
+static void store_one_more(void) { // as another thread does
+    const int64_t v = ++stored, values[4] = { v, -v, INT64_MAX, INT64_MIN };
+    ok(lt_slot_store(slots, stored_to, values));
+}
+
+Test(slots, a_power_cut_leaves_what_was_synced, .init = make_root, .fini = drop_root) {
+    BOTH_MODES {
+        for (int meanwhile = 0; meanwhile < 2; meanwhile++) { // one more store during each sync
+            uint64_t x = 7;
+            int64_t synced = -1;
+            stored = 0;
+            during_sync = NULL;
+            open_watched();
+            (void)store(0, 3);
+            ok(lt_slots_sync(slots));
+            for (int i = 0; i < 300; i++) {
+                x = x * 6364136223846793005u + 1442695040888963407u;
+                unsigned what = (unsigned)(x >> 60);
+                if (what < 9 || stored == 0) {
+                    stored_to = store(1, ++stored);
+                } else if (what < 15) {
+                    int64_t before = stored;
+                    during_sync = meanwhile ? store_one_more : NULL;
+                    ok(lt_slots_sync(slots));
+                    during_sync = NULL;
+                    synced = before;
+                } else { // killed: what is in the page cache is not on disk by that
+                    scratch_remove(copy);
+                    scratch_copy(dir, copy);
+                    keep = false;
+                    done();
+                    scratch_remove(dir);
+                    scratch_copy(copy, dir);
+                    open_watched(); // syncs
+                    cr_assert_eq(value_of(1), stored);
+                    synced = stored;
+                    stored_to = store(1, ++stored);
+                }
+                if (synced <= 0)
+                    continue;
+                cr_assert_geq(value_after_cut(1), synced, "step %d", i);
+                cr_assert_eq(value_after_cut(0), 3);
+            }
+            keep = false;
+            done();
+            scratch_remove(dir);
+            scratch_remove(copy);
+        }
+        free(on_disk);
+        on_disk = NULL;
+        disk_size = 0;
+    }
+}
+
+Test(slots, a_store_that_is_killed_half_way_leaves_what_was_stored_before, .init = make_root,
+     .fini = drop_root) {
+    BOTH_MODES {
+        open_at(dir);
+        (void)store(1, 1);
+        for (int64_t i = 2; i < 12; i++) {
+            const struct lt_slot *slot = store(1, i);
+            size_t at = place(slot->number, newest_of(slot)), size;
+            if (i % 4 == 0)
+                ok(lt_slots_sync(slots));
+            scratch_copy(dir, copy);
+            char file[SCRATCH_PATH];
+            scratch_join(file, copy, "slots");
+            unsigned char *half = scratch_read(file, &size);
+            memset(half + at + 30, 0x77, 34);
+            scratch_write(file, half, size);
+            free(half);
+            leat *was_mq = mq;
+            struct lt_slots *was = slots;
+            open_at(copy);
+            cr_assert_eq(value_of(1), i - 1);
+            done();
+            mq = was_mq;
+            slots = was;
+            scratch_remove(copy);
+        }
+        done();
+        scratch_remove(dir);
+    }
+}
+
+Test(slots, a_failed_sync_of_the_slots_poisons_the_store, .init = make_root, .fini = drop_root) {
+    BOTH_MODES {
+        leat_topic *t;
+        leat_producer *p;
+        open_watched();
+        ok(leat_topic_open(mq, "t", NULL, &t));
+        ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
+        ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+        sync_error = EIO;
+        fails(LEAT_EIO, lt_slots_sync(slots));
+        sync_error = 0;
+        fails(LEAT_EPOISONED, lt_slots_sync(slots)); // never a second one
+        fails(LEAT_EPOISONED, leat_send(p, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+        fails(LEAT_EPOISONED, leat_topic_open(mq, "u", NULL, &t));
+        fails(LEAT_EPOISONED, leat_close_all(mq, 0));
+        sync_error = EIO; // an error of the open
+        leat_options o = { .write = mode };
+        fails_saying(LEAT_EIO, "slots", lt_store_open(dir, &o, &os, &mq));
+        sync_error = 0;
+        open_watched();
+        ok(leat_topic_open(mq, "u", NULL, &t));
+        ok(leat_close_all(mq, 0));
+        scratch_remove(dir);
+        free(on_disk);
+        on_disk = NULL;
+        disk_size = 0;
     }
 }
 
@@ -223,7 +416,7 @@ Test(slots, a_key_that_is_there_twice_is_there_once, .init = make_root, .fini = 
         done();
         size_t size;
         unsigned char *all = scratch_read(path, &size);
-        for (unsigned which = 0; which < 2; which++)
+        for (unsigned which = 0; which < COPIES; which++)
             memcpy(all + place(b, which), all + place(a, which), 64);
         scratch_write(path, all, size);
         free(all);
