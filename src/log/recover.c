@@ -352,6 +352,13 @@ static int recover_publish_one(struct lt_partition *p, struct lt_segment *s, boo
     return 0;
 }
 
+// Tells whether the names of the segments are known to be on disk. A sync that went beyond the base
+// of the last one has paid for it; a durable end at the log start was moved there without a sync.
+static bool recover_names_synced(const struct lt_partition *p, int64_t begin) {
+    int64_t synced = p->slot ? p->slot->values[0] : 0;
+    return p->count == 0 || (synced > begin && synced > p->segs[p->count - 1]->base);
+}
+
 static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
                            int64_t durable_end) {
     for (size_t i = 0; i < p->count; i++) {
@@ -359,8 +366,7 @@ static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
         if (rc != 0)
             return rc;
     }
-    // An empty segment is one whose name nobody has synced.
-    p->dir_owed = durable_end < end || (p->count > 0 && p->segs[p->count - 1]->count == 0);
+    p->dir_owed = !recover_names_synced(p, begin);
     atomic_store(&p->begin, begin);
     atomic_store(&p->durable_end, durable_end);
     atomic_store(&p->end, end);

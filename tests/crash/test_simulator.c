@@ -630,7 +630,7 @@ static const struct fact *sent_at(const struct look *l, int topic, int part, int
         return NULL;
     }
     const struct found *b = l->w->base;
-    bool lost = b && number < l->w->old && offset >= b->records_end[topic][part];
+    bool lost = b && b->there[topic] && number < l->w->old && offset >= b->records_end[topic][part];
     if (f->topic != topic || f->part != part || f->offset != offset || !begun(l->w, l->r, f) ||
         lost || (int64_t)m->value.size != f->size) {
         fail(l->r, "%s:%d offset %lld is record %d, which was sent to %s:%d as %lld%s",
@@ -742,6 +742,7 @@ static bool check_part(const struct look *l, int topic, int part) {
 
 // Which life of a topic must be there, and which may be: bits.
 static void lives(const struct look *l, int topic, unsigned *owed, unsigned *allowed) {
+    unsigned dying = 0; // killed half way through its deletion: the note may be gone again
     *owed = *allowed = 0;
     for (const struct fact *f = l->r->fact; f < l->r->fact + l->r->facts; f++) {
         if (f->topic != topic || (f->what != MADE && f->what != GONE && f->what != SENT))
@@ -755,12 +756,14 @@ static void lives(const struct look *l, int topic, unsigned *owed, unsigned *all
             *owed &= ~bit;
         if (f->what == GONE && done(l->w, l->r, f))
             *allowed &= ~bit;
+        else if (f->what == GONE && begun(l->w, l->r, f))
+            dying |= bit;
     }
     const struct found *b = l->w->base;
     if (b && (l->w->exact || !b->there[topic]))
-        *allowed = b->there[topic] ? 1u << b->life[topic] : 0;
-    if (b && (l->w->exact || !b->there[topic]))
-        *owed = *allowed;
+        *owed = *allowed = b->there[topic] ? 1u << b->life[topic] : 0;
+    if (b && !l->w->exact && !b->there[topic])
+        *allowed = dying;
     for (const struct fact *f = l->r->fact + l->w->old; f < l->r->fact + l->r->facts; f++) {
         if (f->what != MADE || f->topic != topic)
             continue;
