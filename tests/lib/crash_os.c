@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-// crash_os: first the table of system calls and its trace, then the model that follows a trace.
-// Whatever cannot be represented here (a file too long, a table full) aborts: the test is at fault.
-#include "lib/crash_os.h"
+// crash_os: the table of system calls and its trace.
+#include "lib/crash_tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,57 +11,14 @@
 
 enum { CRASH_FD_FIRST = 3, CRASH_USER = 1000 };
 
-__attribute__((format(printf, 1, 2))) static _Noreturn void crash_abort(const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    (void)fprintf(stderr, "crash_os: ");
-    (void)vfprintf(stderr, format, list);
-    (void)fprintf(stderr, "\n");
-    va_end(list);
-    abort();
-}
-
-static void *crash_alloc(size_t n) {
-    void *p = calloc(1, n);
-    if (!p)
-        crash_abort("out of memory");
-    return p;
-}
-
-// ---- hashes
-
-static uint64_t crash_mix(uint64_t a, uint64_t b) {
-    uint64_t x = (a ^ (b + UINT64_C(0x9e3779b97f4a7c15) + (a << 6) + (a >> 2))) *
-                 UINT64_C(0xbf58476d1ce4e5b9);
-    x ^= x >> 29;
-    x *= UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 32;
-}
-
-static uint64_t crash_hash_text(uint64_t seed, const char *s) {
-    for (; *s; s++)
-        seed = crash_mix(seed, (unsigned char)*s);
-    return crash_mix(seed, 0x100);
-}
-
-// Of one sector; 0 if it is all zeros.
-static uint64_t crash_hash_sector(const uint8_t *bytes) {
-    uint64_t h = 1, any = 0;
-    for (size_t i = 0; i < CRASH_SECTOR; i += 8) {
-        uint64_t word;
-        memcpy(&word, bytes + i, 8);
-        any |= word;
-        h = (h ^ word) * UINT64_C(0x9fb21c651e98df25);
-        h ^= h >> 35;
-    }
-    return any ? h | 1 : 0;
-}
-
-static uint64_t crash_hash_end(const uint8_t *bytes, size_t n) {
-    uint8_t cut[CRASH_SECTOR] = { 0 };
-    memcpy(cut, bytes, n);
-    return crash_hash_sector(cut);
-}
+// Mappings are two that each file has for good, one of them for reading only, which is several
+// times faster than making them. Under a sanitizer each is made and ends with the file, so that an
+// access behind the end or after its unmap is seen.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CRASH_REAL_MAPS = 1 };
+#else
+enum { CRASH_REAL_MAPS = 0 };
+#endif
 
 // ---- the trace
 
@@ -181,8 +135,10 @@ static int crash_make(struct crash_os *c, bool is_dir) {
         f->bytes = f->memfd < 0 ? MAP_FAILED
                                 : mmap(NULL, CRASH_FILE_MAX, PROT_READ | PROT_WRITE, MAP_SHARED,
                                        f->memfd, 0);
+        if (f->bytes != MAP_FAILED && !CRASH_REAL_MAPS && ftruncate(f->memfd, CRASH_FILE_MAX) == 0)
+            f->view = mmap(NULL, CRASH_FILE_MAX, PROT_READ, MAP_SHARED, f->memfd, 0);
         f->shadow = crash_alloc(CRASH_FILE_MAX);
-        if (f->bytes == MAP_FAILED)
+        if (f->bytes == MAP_FAILED || f->view == MAP_FAILED || (!f->view && !CRASH_REAL_MAPS))
             crash_abort("no memory file: %s", strerror(errno));
     }
     if (!is_dir && c->recording)
@@ -196,33 +152,11 @@ static int crash_make(struct crash_os *c, bool is_dir) {
 static void crash_set_size(struct crash_file *f, int64_t size) {
     if (size > CRASH_FILE_MAX)
         crash_abort("a file of %lld bytes", (long long)size);
-    if (size != f->memfd_size && ftruncate(f->memfd, size) != 0)
+    if (CRASH_REAL_MAPS && size != f->memfd_size && ftruncate(f->memfd, size) != 0)
         crash_abort("truncate: %s", strerror(errno));
+    if (!CRASH_REAL_MAPS && size < f->memfd_size)
+        memset(f->bytes + size, 0, (size_t)(f->memfd_size - size));
     f->size = f->memfd_size = size;
-}
-
-static struct crash_entry *crash_entry(struct crash_entry *entry, int entries, const char *name) {
-    for (int i = 0; i < entries; i++)
-        if (strcmp(entry[i].name, name) == 0)
-            return &entry[i];
-    return NULL;
-}
-
-static void crash_enter(struct crash_entry *entry, int *entries, const char *name, int file) {
-    struct crash_entry *e = crash_entry(entry, *entries, name);
-    if (!e) {
-        if (*entries == CRASH_ENTRIES)
-            crash_abort("more than %d names in a directory", CRASH_ENTRIES);
-        e = &entry[(*entries)++];
-        memcpy(e->name, name, strlen(name) + 1);
-    }
-    e->file = file;
-}
-
-static void crash_leave(struct crash_entry *entry, int *entries, const char *name) {
-    struct crash_entry *e = crash_entry(entry, *entries, name);
-    if (e)
-        *e = entry[--*entries];
 }
 
 static int crash_of_fd(struct crash_os *c, int fd) {
@@ -513,9 +447,14 @@ static int crash_map(struct lt_os *os, int fd, size_t n, bool writable, void **o
         i++;
     if (i == CRASH_MAPS)
         crash_abort("more than %d mappings", CRASH_MAPS);
-    void *p = fd < 0 ? mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                     : mmap(NULL, n, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
-                            c->file[file].memfd, 0);
+    void *p;
+    if (fd < 0)
+        p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    else if (CRASH_REAL_MAPS)
+        p = mmap(NULL, n, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+                 c->file[file].memfd, 0);
+    else
+        p = writable ? c->file[file].bytes : c->file[file].view;
     if (p == MAP_FAILED)
         return -errno;
     c->map[i].at = *out = p;
@@ -537,8 +476,9 @@ static int crash_unmap(struct lt_os *os, void *p, size_t n) {
         crash_abort("unmap of what is not mapped");
     if (c->map[i].file >= 0 && c->map[i].writable)
         c->file[c->map[i].file].writable_maps--;
+    bool made = c->map[i].file < 0 || CRASH_REAL_MAPS;
     c->map[i].at = NULL;
-    return munmap(p, n) == 0 ? 0 : -errno;
+    return !made || munmap(p, n) == 0 ? 0 : -errno;
 }
 
 // ---- making, loading, looking
@@ -580,6 +520,8 @@ void crash_os_fini(struct crash_os *c) {
         if (c->file[i].memfd < 0)
             continue;
         (void)munmap(c->file[i].bytes, CRASH_FILE_MAX);
+        if (c->file[i].view)
+            (void)munmap(c->file[i].view, CRASH_FILE_MAX);
         (void)close(c->file[i].memfd);
         free(c->file[i].shadow);
     }
@@ -594,35 +536,6 @@ bool crash_os_idle(const struct crash_os *c) {
         if (c->map[i].at)
             return false;
     return true;
-}
-
-// The names that a directory has by what was picked.
-static int crash_names(const struct crash_node *n, struct crash_entry out[CRASH_ENTRIES]) {
-    int entries = n->entries;
-    memcpy(out, n->entry, (size_t)entries * sizeof *out);
-    for (int i = 0; i < n->pendings; i++) {
-        const struct crash_event *e = n->pending[i];
-        if (n->dropped[i])
-            continue;
-        if (e->kind == CRASH_RENAME)
-            crash_leave(out, &entries, e->from);
-        if (e->kind == CRASH_UNLINK)
-            crash_leave(out, &entries, e->name);
-        else
-            crash_enter(out, &entries, e->name, e->target);
-    }
-    return entries;
-}
-
-static const struct crash_event *crash_picked(const struct crash_sector *s) {
-    const struct crash_event *e = s->newest;
-    for (uint32_t i = 0; i < s->pick; i++)
-        e = e->older;
-    return e;
-}
-
-static int64_t crash_picked_size(const struct crash_node *n) {
-    return n->sizes[n->size_count - 1 - n->size_pick];
 }
 
 static void crash_load_file(struct crash_os *c, int file, const struct crash_node *n) {
@@ -668,291 +581,28 @@ void crash_os_load(struct crash_os *c, const struct crash_model *m, bool record)
     }
 }
 
+static int crash_os_names(const void *of, int file, struct crash_entry out[CRASH_ENTRIES]) {
+    const struct crash_file *f = &((const struct crash_os *)of)->file[file];
+    if (!f->is_dir)
+        return -1;
+    memcpy(out, f->entry, (size_t)f->entries * sizeof *out);
+    return f->entries;
+}
+
+static uint64_t crash_os_sector(const void *of, int file, uint32_t sector, int64_t size) {
+    const uint8_t *bytes = ((const struct crash_os *)of)->file[file].bytes;
+    int64_t at = (int64_t)sector * CRASH_SECTOR;
+    return size - at < CRASH_SECTOR ? crash_hash_end(bytes + at, (size_t)(size - at))
+                                    : crash_hash_sector(bytes + at);
+}
+
+static int64_t crash_os_size(const void *of, int file) {
+    return ((const struct crash_os *)of)->file[file].size;
+}
+
 uint64_t crash_os_hash(const struct crash_os *c) {
-    struct {
-        int file;
-        uint64_t hash;
-    } todo[CRASH_FILES];
-    int count = 0;
-    uint64_t sum = 0;
-    todo[count].file = 0;
-    todo[count++].hash = 1;
-    while (count > 0) {
-        const struct crash_file *f = &c->file[todo[--count].file];
-        uint64_t path = todo[count].hash;
-        sum += crash_mix(path, f->is_dir ? UINT64_MAX : (uint64_t)f->size);
-        for (int i = 0; f->is_dir && i < f->entries; i++) {
-            todo[count].file = f->entry[i].file;
-            todo[count++].hash = crash_hash_text(path, f->entry[i].name);
-        }
-        for (int64_t at = 0; !f->is_dir && at < f->size; at += CRASH_SECTOR) {
-            uint64_t h = f->size - at < CRASH_SECTOR
-                             ? crash_hash_end(f->bytes + at, (size_t)(f->size - at))
-                             : crash_hash_sector(f->bytes + at);
-            sum += h ? crash_mix(path ^ h, (uint64_t)at + 1) : 0;
-        }
-    }
-    return sum;
-}
-
-// ---- the model
-
-void crash_model_init(struct crash_model *m) {
-    memset(m, 0, sizeof *m);
-    m->nodes = 1;
-    m->node[0].is_dir = true;
-    m->node[0].size_count = 1;
-}
-
-void crash_model_copy(struct crash_model *to, const struct crash_model *from) {
-    to->nodes = from->nodes;
-    to->cuts = 0;
-    memcpy(to->node, from->node, (size_t)from->nodes * sizeof *from->node);
-}
-
-static void crash_model_make(struct crash_model *m, const struct crash_event *e) {
-    if (e->file != m->nodes)
-        crash_abort("file %d comes after %d", e->file, m->nodes);
-    struct crash_node *n = &m->node[m->nodes++];
-    memset(n, 0, sizeof *n);
-    n->is_dir = e->is_dir;
-    n->size_count = 1;
-}
-
-static void crash_model_sync(struct crash_node *n) {
-    for (int i = 0; i < n->pendings; i++)
-        n->dropped[i] = false;
-    struct crash_entry entry[CRASH_ENTRIES];
-    n->entries = crash_names(n, entry);
-    memcpy(n->entry, entry, (size_t)n->entries * sizeof *entry);
-    n->pendings = 0;
-    for (uint32_t i = 0; i < n->sectors; i++)
-        n->sector[i].count = 1;
-    n->sizes[0] = n->sizes[n->size_count - 1];
-    n->size_count = 1;
-}
-
-static void crash_model_bytes(struct crash_node *n, struct crash_event *e) {
-    while (n->sectors <= e->sector)
-        n->sector[n->sectors++] = (struct crash_sector){ .count = 1 };
-    struct crash_sector *s = &n->sector[e->sector];
-    e->older = s->newest;
-    s->newest = e;
-    s->count++;
-}
-
-static void crash_model_size(struct crash_node *n, int64_t size) {
-    if (n->size_count == CRASH_SIZES) // the second one is forgotten: the first was synced
-        memmove(n->sizes + 1, n->sizes + 2, (size_t)(--n->size_count - 1) * sizeof *n->sizes);
-    n->sizes[n->size_count++] = size;
-}
-
-void crash_model_follow(struct crash_model *m, struct crash_event *e) {
-    struct crash_node *n = e->kind == CRASH_POINT ? NULL : &m->node[e->file];
-    switch (e->kind) {
-    case CRASH_POINT:
-        return;
-    case CRASH_BYTES:
-        crash_model_bytes(n, e);
-        return;
-    case CRASH_SIZE:
-        crash_model_size(n, e->size);
-        return;
-    case CRASH_SYNC:
-        crash_model_sync(n);
-        return;
-    case CRASH_MAKE:
-        crash_model_make(m, e);
-        return;
-    case CRASH_LINK:
-    case CRASH_RENAME:
-        memcpy(m->node[e->target].name, e->name, CRASH_NAME);
-        break;
-    case CRASH_UNLINK:
-        break;
-    }
-    if (n->pendings == CRASH_PENDING)
-        crash_abort("more than %d names are not synced", CRASH_PENDING);
-    n->dropped[n->pendings] = false;
-    n->pending[n->pendings++] = e;
-}
-
-// Marks what some choice of names can reach.
-static void crash_model_reach(const struct crash_model *m, bool reached[CRASH_FILES]) {
-    int todo[CRASH_FILES], count = 0;
-    memset(reached, 0, CRASH_FILES * sizeof *reached);
-    reached[0] = true;
-    todo[count++] = 0;
-    while (count > 0) {
-        const struct crash_node *n = &m->node[todo[--count]];
-        for (int i = 0; i < n->entries + n->pendings; i++) {
-            const struct crash_event *e = i < n->entries ? NULL : n->pending[i - n->entries];
-            if (e && e->kind == CRASH_UNLINK)
-                continue;
-            int file = e ? e->target : n->entry[i].file;
-            if (reached[file])
-                continue;
-            reached[file] = true;
-            if (m->node[file].is_dir)
-                todo[count++] = file;
-        }
-    }
-}
-
-static void crash_model_var(struct crash_var vars[CRASH_VARS], size_t *count, enum crash_what what,
-                            int file, uint32_t index, uint32_t choices) {
-    if (choices < 2)
-        return;
-    if (*count == CRASH_VARS)
-        crash_abort("more than %d things are uncertain", CRASH_VARS);
-    vars[(*count)++] =
-        (struct crash_var){ .what = what, .file = file, .index = index, .choices = choices };
-}
-
-size_t crash_model_vars(struct crash_model *m, struct crash_var vars[CRASH_VARS]) {
-    bool reached[CRASH_FILES];
-    size_t count = 0;
-    crash_model_reach(m, reached);
-    for (int file = 0; file < m->nodes; file++) {
-        struct crash_node *n = &m->node[file];
-        n->size_pick = 0;
-        for (uint32_t i = 0; i < n->sectors; i++)
-            n->sector[i].pick = 0;
-        for (int i = 0; i < n->pendings; i++)
-            n->dropped[i] = false;
-        if (!reached[file])
-            continue;
-        for (int i = 0; i < n->pendings; i++)
-            crash_model_var(vars, &count, CRASH_VAR_NAME, file, (uint32_t)i, 2);
-        crash_model_var(vars, &count, CRASH_VAR_SIZE, file, 0, (uint32_t)n->size_count);
-        for (uint32_t i = 0; i < n->sectors; i++)
-            crash_model_var(vars, &count, CRASH_VAR_SECTOR, file, i, n->sector[i].count);
-    }
-    return count;
-}
-
-void crash_model_pick(struct crash_model *m, const struct crash_var *var, uint32_t pick) {
-    struct crash_node *n = &m->node[var->file];
-    switch (var->what) {
-    case CRASH_VAR_SECTOR:
-        n->sector[var->index].pick = pick;
-        break;
-    case CRASH_VAR_SIZE:
-        n->size_pick = (int)pick;
-        break;
-    case CRASH_VAR_NAME:
-        n->dropped[var->index] = pick != 0;
-        break;
-    }
-}
-
-bool crash_model_torn(const struct crash_model *m, const struct crash_var *var, uint32_t pick) {
-    if (var->what != CRASH_VAR_SECTOR)
-        return false;
-    const struct crash_event *e = m->node[var->file].sector[var->index].newest;
-    for (; pick > 0; pick--)
-        e = e->older;
-    return e && e->torn;
-}
-
-static uint64_t crash_model_hash_file(const struct crash_node *n, uint64_t path) {
-    int64_t size = crash_picked_size(n);
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < n->sectors && (int64_t)i * CRASH_SECTOR < size; i++) {
-        const struct crash_event *e = crash_picked(&n->sector[i]);
-        int64_t at = (int64_t)i * CRASH_SECTOR;
-        uint64_t h = !e                          ? 0
-                     : size - at >= CRASH_SECTOR ? e->hash
-                                                 : crash_hash_end(e->bytes, (size_t)(size - at));
-        sum += h ? crash_mix(path ^ h, (uint64_t)at + 1) : 0;
-    }
-    return sum;
-}
-
-uint64_t crash_model_hash(const struct crash_model *m) {
-    struct {
-        int file;
-        uint64_t hash;
-    } todo[CRASH_FILES];
-    int count = 0;
-    uint64_t sum = 0;
-    todo[count].file = 0;
-    todo[count++].hash = 1;
-    while (count > 0) {
-        const struct crash_node *n = &m->node[todo[--count].file];
-        uint64_t path = todo[count].hash;
-        sum += crash_mix(path, n->is_dir ? UINT64_MAX : (uint64_t)crash_picked_size(n));
-        if (!n->is_dir) {
-            sum += crash_model_hash_file(n, path);
-            continue;
-        }
-        struct crash_entry entry[CRASH_ENTRIES];
-        int entries = crash_names(n, entry);
-        for (int i = 0; i < entries; i++) {
-            todo[count].file = entry[i].file;
-            todo[count++].hash = crash_hash_text(path, entry[i].name);
-        }
-    }
-    return sum;
-}
-
-// What stood behind the end is not there when the file grows again.
-static struct crash_event *crash_model_cut(struct crash_model *m, const struct crash_event *e,
-                                           size_t n) {
-    struct crash_event *cut = crash_alloc(sizeof *cut);
-    *cut = *e;
-    cut->bytes = crash_alloc(CRASH_SECTOR);
-    memcpy(cut->bytes, e->bytes, n);
-    cut->hash = crash_hash_sector(cut->bytes);
-    m->cut[m->cuts++] = cut; // one a file at the most
-    return cut;
-}
-
-void crash_model_free(struct crash_model *m) {
-    while (m->cuts > 0) {
-        free(m->cut[--m->cuts]->bytes);
-        free(m->cut[m->cuts]);
-    }
-}
-
-void crash_model_settle(struct crash_model *m) {
-    for (int file = 0; file < m->nodes; file++) {
-        struct crash_node *n = &m->node[file];
-        struct crash_entry entry[CRASH_ENTRIES];
-        n->entries = crash_names(n, entry);
-        memcpy(n->entry, entry, (size_t)n->entries * sizeof *entry);
-        n->pendings = 0;
-        n->sizes[0] = crash_picked_size(n);
-        n->size_count = 1;
-        n->size_pick = 0;
-        for (uint32_t i = 0; i < n->sectors; i++) {
-            struct crash_sector *s = &n->sector[i];
-            int64_t room = n->sizes[0] - (int64_t)i * CRASH_SECTOR;
-            s->newest = room > 0 ? (struct crash_event *)(uintptr_t)crash_picked(s) : NULL;
-            if (s->newest && room < CRASH_SECTOR)
-                s->newest = crash_model_cut(m, s->newest, (size_t)room);
-            s->count = 1;
-            s->pick = 0;
-        }
-    }
-}
-
-void crash_model_say(const struct crash_model *m, const struct crash_var *var, uint32_t pick,
-                     char out[160]) {
-    const struct crash_node *n = &m->node[var->file];
-    const char *name = n->name[0] ? n->name : "/";
-    if (var->what == CRASH_VAR_NAME) {
-        const struct crash_event *e = n->pending[var->index];
-        const char *verb = e->kind == CRASH_LINK     ? "made"
-                           : e->kind == CRASH_UNLINK ? "removed"
-                                                     : "renamed";
-        (void)snprintf(out, 160, "[%s: %s %s%s]", name, e->name, verb, pick ? " dropped" : " kept");
-    } else if (var->what == CRASH_VAR_SIZE) {
-        (void)snprintf(out, 160, "[%s: size %lld of newest %lld]", name,
-                       (long long)n->sizes[n->size_count - 1 - (int)pick],
-                       (long long)n->sizes[n->size_count - 1]);
-    } else {
-        (void)snprintf(out, 160, "[%s: sector %u version %u of %u]", name, var->index,
-                       var->choices - pick, var->choices);
-    }
+    const struct crash_tree t = {
+        .of = c, .names = crash_os_names, .sector = crash_os_sector, .size = crash_os_size
+    };
+    return crash_tree_hash(&t);
 }

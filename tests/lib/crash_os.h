@@ -18,6 +18,7 @@
 // back in the middle of a memcpy. That takes an instant to meet, so a state should have one such
 // sector a file at the most.
 // Not modelled: sectors that are half written, garbage in what a file grew by. Threads: one.
+// Whatever cannot be represented (a file too long, a table full) aborts: the test is at fault.
 #ifndef LEAT_TESTS_LIB_CRASH_OS_H
 #define LEAT_TESTS_LIB_CRASH_OS_H
 
@@ -134,6 +135,7 @@ struct crash_file {
     int memfd;          // kept for the next use of the place
     int64_t memfd_size; // its length: `size`, or that of an earlier use
     uint8_t *bytes;     // of the memfd
+    uint8_t *view;      // the same for reading only; NULL if each mapping is made
     uint8_t *shadow;    // as noted last; only while recording
     int64_t size, shadow_size;
     int writable_maps, locked_by; // locked_by: a descriptor + 1

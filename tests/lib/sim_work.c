@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/sim.h"
+#include "log/log.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const sim_topic_name[SIM_TOPICS] = { "a", "b", "q", "d" };
+const int sim_topic_parts[SIM_TOPICS] = { 2, 1, 1, 1 };
+enum { DELAY_MS = 1000, HELD_MAX = 8 };
+
+// The words of a workload:
+//   topic T, delete T        make it, delete it
+//   log T NxM, disk T NxM    send N records of M bytes, acknowledged at LOG or DISK, to the
+//                            partitions in turn
+//   poll T N, commit         read N records in the group, commit what was polled
+//   queue own|over|dead      open the queue over a topic of its own, over "a", or over its own with
+//                            a dead-letter queue
+//   receive N, ack, nack, later   N calls; settle the oldest message held; nack with a delay
+//   trim T N                 delete the records below N in partition 0
+//   sync, reopen             leat_sync; close and open
+//   killed                   kill -9 and open: what was not synced is still not synced
+//   many N                   make N topics of no further use
+static const struct sim_workload workloads[] = {
+    { "append", "topic b, log b 3x100, disk b 1x40, log b 3x300, disk b 1x700, log b 2x50" },
+    { "two-partitions", "topic a, disk a 2x60, log a 4x200, disk a 1x60, reopen, log a 3x60, "
+                        "disk a 1x10" },
+    { "roll", "topic b, disk b 1x5000, log b 5x4000, disk b 1x4000, log b 4x5000, sync, "
+              "log b 1x17000, log b 1x20" },
+    { "same-size",
+      "topic b, disk b 1x64, log b 6x64, killed, log b 5x64, disk b 1x64, log b 3x64" },
+    { "killed", "topic b, log b 3x100, killed, log b 2x100, disk b 1x100, log b 2x6000, killed, "
+                "log b 2x6000, disk b 1x9" },
+    { "topics", "topic a, topic b, disk b 1x30, log a 2x30, delete b, topic b, log b 1x30, "
+                "delete a, disk b 1x30, reopen, delete b" },
+    { "snapshots",
+      "topic b, disk b 1x30, topic a, delete a, topic a, log a 1x30, delete a, "
+      "topic a, delete a, log b 1x30, topic a, delete a, topic a, delete a, topic a, "
+      "delete a, topic a, delete a, topic a, disk a 1x30, delete b, topic b, delete b, "
+      "topic b, delete b, topic b, log b 1x30, delete b, reopen, topic b, disk b 1x9" },
+    { "many-topics", "many 20, topic b, log b 1x30, many 9, disk b 1x30, many 6, reopen" },
+    { "commit",
+      "topic a, disk a 4x80, poll a 2, commit, log a 4x400, poll a 3, commit, poll a 3, "
+      "commit, sync, log a 2x80, poll a 2, commit, reopen, log a 2x80, poll a 2, commit" },
+    { "trim", "topic b, log b 7x4000, trim b 2, log b 2x40, trim b 5, disk b 1x4000, log b 1x8000, "
+              "trim b 11, log b 1x40, reopen" },
+    { "queue", "queue own, disk q 2x50, log q 3x50, receive 3, ack, later, ack, receive 2, ack, "
+               "nack, reopen, receive 1, ack, log q 1x50" },
+    { "queue-rolls", "queue own, log q 4x5000, receive 3, ack, ack, ack, disk q 1x5000, receive 2, "
+                     "ack, ack, log q 2x5000, receive 1, killed, receive 1, ack" },
+    { "queue-over", "topic a, log a 4x50, queue over, receive 3, ack, nack, disk a 2x5000, "
+                    "receive 3, ack, ack, sync, ack, log a 2x50" },
+    { "dead-letters",
+      "queue dead, disk q 1x50, log q 2x50, receive 2, nack, nack, receive 2, nack, "
+      "ack, receive 1, nack, receive 1, nack, reopen" },
+    { "dead-killed", "queue dead, log q 2x50, receive 1, killed, receive 1, killed, receive 1, "
+                     "nack, receive 1, nack" },
+};
+
+const struct sim_workload *sim_workload(int number) {
+    return (size_t)number < sizeof workloads / sizeof *workloads ? &workloads[number] : NULL;
+}
+
+struct sim_step {
+    char verb[16], word[16]; // word: "" if there is none
+    int topic, n, size;
+};
+
+// Takes one step off *steps. Returns false at the end.
+static bool step_next(const char **steps, struct sim_step *s) {
+    char text[64];
+    size_t n = strcspn(*steps, ",");
+    if (n == 0 || n >= sizeof text)
+        return false;
+    memcpy(text, *steps, n);
+    text[n] = '\0';
+    *steps += n + ((*steps)[n] == ',' ? 2 : 0);
+    *s = (struct sim_step){ .topic = -1 };
+    char *save, *word = strtok_r(text, " ", &save);
+    (void)snprintf(s->verb, sizeof s->verb, "%s", word);
+    while ((word = strtok_r(NULL, " ", &save))) {
+        if (sscanf(word, "%dx%d", &s->n, &s->size) > 0)
+            continue;
+        (void)snprintf(s->word, sizeof s->word, "%s", word);
+        for (int i = 0; i < SIM_TOPICS; i++)
+            if (strcmp(word, sim_topic_name[i]) == 0)
+                s->topic = i;
+    }
+    return true;
+}
+
+// ---- values: the number of the fact, and bytes that follow from it
+
+void sim_value_make(int number, size_t size, char *out) {
+    char text[16];
+    (void)snprintf(text, sizeof text, "%07d", number);
+    memcpy(out, text, 8);
+    for (size_t i = 8; i < size; i++)
+        out[i] = (char)('a' + (i * 7 + (size_t)number) % 26);
+}
+
+int sim_value_number(const leat_message *m) {
+    const char *s = m->value.data;
+    return m->value.size >= 8 && s[7] == '\0' ? atoi(s) : -1;
+}
+
+// The pattern comes again every 26 bytes.
+bool sim_value_right(const leat_message *m, int number) {
+    char want[8 + 26];
+    size_t size = m->value.size, n = size < sizeof want ? size : sizeof want;
+    const char *is = m->value.data;
+    sim_value_make(number, n, want);
+    return memcmp(is, want, n) == 0 && (size == n || memcmp(is + n, is + n - 26, size - n) == 0);
+}
+
+// ---- carrying out a workload
+
+struct driver {
+    struct sim_run *r;
+    struct crash_os *os;
+    leat *mq;
+    leat_producer *log, *disk;
+    leat_topic *t[SIM_TOPICS];
+    leat_consumer *c;
+    int c_topic;
+    leat_queue *q;
+    leat_message held[HELD_MAX];
+    int held_count;
+    int life[SIM_TOPICS];
+    int64_t next[SIM_TOPICS][SIM_PARTS];
+    int64_t polled[SIM_PARTS];
+};
+
+int sim_store_open(struct crash_os *os, int32_t write, leat **mq) {
+    leat_options o = {
+        .threads = LEAT_NO_THREADS, .clock = LEAT_CLOCK_MANUAL, .seed = 1, .write = write
+    };
+    int rc = lt_store_open("store", &o, &os->os, mq);
+    if (rc == 0)
+        (*mq)->log->manifest.snapshot_over = 0; // as soon as it is four times as long as needed
+    return rc;
+}
+
+// Frees the store as if its process was killed: as in the child of a fork, which writes nothing.
+void sim_store_kill(leat *mq) {
+    mq->fork_epoch--;
+    (void)leat_close_all(mq, 0);
+}
+
+static struct sim_fact *begin(struct driver *d, enum sim_what what) {
+    struct sim_run *r = d->r;
+    if (r->facts == SIM_FACTS)
+        sim_broken("too many facts", 0);
+    struct sim_fact *f = &r->fact[r->facts++];
+    *f = (struct sim_fact){ .what = what, .from = (uint32_t)d->os->trace.count, .to = UINT32_MAX };
+    return f;
+}
+
+// The call has returned; what it did becomes part of the next point.
+static void end(struct driver *d, struct sim_fact *f) {
+    if (f)
+        f->to = (uint32_t)d->os->trace.count;
+    crash_os_point(d->os);
+}
+
+static void drive_open(struct driver *d) {
+    static const leat_producer_options at_log = { .acks = LEAT_ACKS_LOG };
+    sim_must("open", sim_store_open(d->os, d->r->write, &d->mq));
+    sim_must("producer", leat_producer_open(d->mq, &at_log, &d->log));
+    sim_must("producer", leat_producer_open(d->mq, NULL, &d->disk));
+    leat_topic_options o = { .flags = LEAT_MUST_EXIST };
+    for (int i = 0; i < SIM_TOPICS; i++)
+        if (d->t[i])
+            sim_must("topic", leat_topic_open(d->mq, sim_topic_name[i], &o, &d->t[i]));
+    if (d->q)
+        sim_must("queue",
+                 leat_queue_open(d->mq, d->r->queue_topic == SIM_Q ? "q" : "over", NULL, &d->q));
+    d->c = NULL;
+    d->held_count = 0;
+    crash_os_point(d->os);
+}
+
+static void drive_close_children(struct driver *d) {
+    if (d->c)
+        sim_must("consumer close", leat_consumer_close(d->c));
+    for (int i = 0; i < d->held_count; i++)
+        sim_must("release", leat_message_release(d->mq, &d->held[i]));
+    if (d->q)
+        sim_must("queue close", leat_queue_close(d->q));
+    sim_must("producer close", leat_producer_close(d->log, 0));
+    sim_must("producer close", leat_producer_close(d->disk, 0));
+}
+
+static void drive_topic(struct driver *d, int topic) {
+    leat_topic_options o = { .partitions = sim_topic_parts[topic], .segment_bytes = 16384 };
+    struct sim_fact *f = begin(d, SIM_MADE);
+    f->topic = topic;
+    f->life = ++d->life[topic];
+    if (topic == SIM_Q || topic == SIM_D) { // as queues make theirs, but with small segments
+        lt_lock(&d->mq->log->admin);
+        int rc = lt_topic_create(d->mq, sim_topic_name[topic], &o, true, &d->t[topic]);
+        lt_unlock(&d->mq->log->admin);
+        sim_must("topic", rc);
+    } else {
+        sim_must("topic", leat_topic_open(d->mq, sim_topic_name[topic], &o, &d->t[topic]));
+    }
+    memset(d->next[topic], 0, sizeof d->next[topic]);
+    end(d, f);
+}
+
+static void drive_delete(struct driver *d, int topic) {
+    struct sim_fact *f = begin(d, SIM_GONE);
+    f->topic = topic;
+    f->life = d->life[topic];
+    sim_must("delete", leat_topic_delete(d->mq, sim_topic_name[topic]));
+    d->t[topic] = NULL;
+    end(d, f);
+}
+
+static void drive_send(struct driver *d, const struct sim_step *s, bool on_disk) {
+    static char value[32 * 1024];
+    int topic = s->topic;
+    for (int i = 0; i < s->n; i++) {
+        struct sim_fact *f = begin(d, SIM_SENT);
+        f->topic = topic;
+        f->life = d->life[topic];
+        f->part = i % sim_topic_parts[topic];
+        f->offset = d->next[topic][f->part]++;
+        f->disk = on_disk;
+        f->size = s->size < 8 ? 8 : s->size;
+        sim_value_make((int)(f - d->r->fact), (size_t)f->size, value);
+        leat_record r = { .value = { value, (size_t)f->size },
+                          .to_partition = LEAT_PARTITION(f->part) };
+        leat_metadata md;
+        sim_must("send", leat_send(on_disk ? d->disk : d->log, d->t[topic], &r, &md));
+        if (md.offset != f->offset)
+            sim_broken("a send got another offset", 0);
+        end(d, f);
+    }
+}
+
+static void drive_poll(struct driver *d, const struct sim_step *s) {
+    static const leat_consumer_options one = { .max_poll_records = 1 };
+    if (!d->c) {
+        sim_must("consumer", leat_consumer_open(d->mq, "g", &one, &d->c));
+        sim_must("subscribe", leat_consumer_subscribe(d->c, sim_topic_name[s->topic]));
+        d->c_topic = s->topic;
+        memset(d->polled, -1, sizeof d->polled);
+    }
+    for (int i = 0; i < s->n; i++) {
+        const leat_message *m;
+        int n = leat_poll(d->c, 0, &m);
+        sim_must("poll", n);
+        if (n != 1)
+            sim_broken("nothing to poll", 0);
+        d->polled[m->partition] = m->offset + 1;
+    }
+    end(d, NULL);
+}
+
+static void drive_commit(struct driver *d) {
+    struct sim_fact *f[SIM_PARTS] = { NULL };
+    for (int i = 0; i < sim_topic_parts[d->c_topic]; i++) {
+        if (d->polled[i] < 0)
+            continue;
+        f[i] = begin(d, SIM_COMMITTED);
+        f[i]->topic = d->c_topic;
+        f[i]->life = d->life[d->c_topic];
+        f[i]->part = i;
+        f[i]->offset = d->polled[i];
+    }
+    sim_must("commit", leat_commit(d->c));
+    for (int i = 0; i < SIM_PARTS; i++)
+        if (f[i])
+            f[i]->to = (uint32_t)d->os->trace.count;
+    memset(d->polled, -1, sizeof d->polled);
+    end(d, NULL);
+}
+
+static void drive_queue(struct driver *d, const struct sim_step *s) {
+    bool over = strcmp(s->word, "over") == 0, dead = strcmp(s->word, "dead") == 0;
+    leat_queue_options o = { .deliveries_max = dead ? SIM_TRIES : LEAT_UNLIMITED,
+                             .topic = over ? "a" : NULL,
+                             .dead_letter = dead ? "d" : NULL };
+    if (!over)
+        drive_topic(d, SIM_Q);
+    if (dead)
+        drive_topic(d, SIM_D);
+    d->r->queue_topic = over ? SIM_A : SIM_Q;
+    d->r->dead = dead;
+    struct sim_fact *f = begin(d, SIM_QUEUE_MADE);
+    sim_must("queue", leat_queue_open(d->mq, over ? "over" : "q", &o, &d->q));
+    end(d, f);
+}
+
+static void drive_receive(struct driver *d, const struct sim_step *s) {
+    for (int i = 0; i < s->n; i++) {
+        leat_message *m = &d->held[d->held_count++];
+        struct sim_fact *f = begin(d, SIM_RECEIVED);
+        int n = leat_queue_receive(d->q, 0, m, 1);
+        sim_must("receive", n);
+        if (n != 1)
+            sim_broken("nothing to receive", 0);
+        f->topic = d->r->queue_topic;
+        f->part = m->partition;
+        f->offset = m->offset;
+        end(d, f);
+    }
+}
+
+static leat_message drive_oldest(struct driver *d) {
+    leat_message m = d->held[0];
+    memmove(d->held, d->held + 1, (size_t)--d->held_count * sizeof m);
+    return m;
+}
+
+static void drive_ack(struct driver *d) {
+    leat_message m = drive_oldest(d);
+    struct sim_fact *f = begin(d, SIM_ACKED);
+    f->topic = d->r->queue_topic;
+    f->part = m.partition;
+    f->offset = m.offset;
+    sim_must("ack", leat_queue_ack(d->q, &m));
+    end(d, f);
+}
+
+static void drive_nack(struct driver *d, int64_t delay_ms) {
+    leat_message m = drive_oldest(d);
+    struct sim_fact *f = d->r->dead && m.deliveries == SIM_TRIES ? begin(d, SIM_DIED) : NULL;
+    if (f) {
+        f->topic = d->r->queue_topic;
+        f->offset = m.offset;
+    }
+    sim_must("nack", leat_queue_nack(d->q, &m, delay_ms, 0));
+    end(d, f);
+    if (delay_ms > 0)
+        sim_must("advance", leat_clock_advance(d->mq, delay_ms));
+    end(d, NULL);
+}
+
+static void drive_trim(struct driver *d, const struct sim_step *s) {
+    struct sim_fact *f = begin(d, SIM_TRIMMED);
+    f->topic = s->topic;
+    f->life = d->life[s->topic];
+    f->offset = s->n;
+    sim_must("delete_records", leat_topic_delete_records(d->t[s->topic], 0, s->n));
+    end(d, f);
+}
+
+static void drive_many(struct driver *d, const struct sim_step *s) {
+    for (int i = 0; i < s->n; i++) {
+        char name[16];
+        leat_topic *t;
+        (void)snprintf(name, sizeof name, "many-%d", d->r->many++);
+        sim_must("topic", leat_topic_open(d->mq, name, NULL, &t));
+        end(d, NULL);
+    }
+}
+
+static void drive_sync(struct driver *d) {
+    struct sim_fact *f = begin(d, SIM_SYNCED);
+    sim_must("sync", leat_sync(d->mq));
+    end(d, f);
+}
+
+static void drive_reopen(struct driver *d) {
+    drive_close_children(d);
+    struct sim_fact *f = begin(d, SIM_CLOSED);
+    sim_must("close", leat_close_all(d->mq, 0));
+    end(d, f);
+    drive_open(d);
+}
+
+static void drive_kill(struct driver *d) {
+    drive_close_children(d);
+    sim_store_kill(d->mq);
+    drive_open(d);
+}
+
+static void drive_step(struct driver *d, const struct sim_step *s) {
+    const char *verb = s->verb;
+    if (strcmp(verb, "topic") == 0)
+        drive_topic(d, s->topic);
+    else if (strcmp(verb, "delete") == 0)
+        drive_delete(d, s->topic);
+    else if (strcmp(verb, "log") == 0 || strcmp(verb, "disk") == 0)
+        drive_send(d, s, verb[0] == 'd');
+    else if (strcmp(verb, "poll") == 0)
+        drive_poll(d, s);
+    else if (strcmp(verb, "commit") == 0)
+        drive_commit(d);
+    else if (strcmp(verb, "queue") == 0)
+        drive_queue(d, s);
+    else if (strcmp(verb, "receive") == 0)
+        drive_receive(d, s);
+    else if (strcmp(verb, "ack") == 0)
+        drive_ack(d);
+    else if (strcmp(verb, "nack") == 0 || strcmp(verb, "later") == 0)
+        drive_nack(d, verb[0] == 'l' ? DELAY_MS : 0);
+    else if (strcmp(verb, "trim") == 0)
+        drive_trim(d, s);
+    else if (strcmp(verb, "many") == 0)
+        drive_many(d, s);
+    else if (strcmp(verb, "sync") == 0)
+        drive_sync(d);
+    else if (strcmp(verb, "reopen") == 0)
+        drive_reopen(d);
+    else if (strcmp(verb, "killed") == 0)
+        drive_kill(d);
+    else
+        sim_broken(verb, 0);
+}
+
+void sim_carry_out(const struct sim_workload *w, int32_t write, struct sim_run *r) {
+    static struct driver d;
+    struct crash_os *os = calloc(1, sizeof *os);
+    if (!os)
+        abort();
+    *r = (struct sim_run){ .number = r->number, .w = w, .write = write, .queue_topic = -1 };
+    memset(&d, 0, sizeof d);
+    d.r = r;
+    d.os = os;
+    crash_os_init(os);
+    os->torn = true;
+    os->recording = true;
+    (void)snprintf(sim_where, sizeof sim_where, "workload %s", w->name);
+    drive_open(&d);
+    const char *steps = w->steps;
+    for (struct sim_step s; step_next(&steps, &s);)
+        drive_step(&d, &s);
+    os->recording = false;
+    drive_close_children(&d);
+    sim_must("close", leat_close_all(d.mq, 0));
+    r->trace = os->trace;
+    os->trace = (struct crash_trace){ 0 };
+    crash_os_fini(os);
+    free(os);
+}
