@@ -329,14 +329,16 @@ static uint32_t index_head_crcs(const struct lt_segment *s) {
 static int index_put_seal(struct lt_segment *s, const uint8_t seal[LT_SEAL]) {
     struct lt_os *os = s->mq->os;
     uint64_t end = s->write_at + LT_SEAL;
+    // One of its own size that was opened again may be mapped up to its last record only.
+    bool mapped = s->mq->mapped_write && end <= s->map_size;
     int rc = 0;
-    if (!s->mq->mapped_write)
+    if (!mapped)
         rc = lt_pwrite_full(os, s->fd, seal, LT_SEAL, (int64_t)s->write_at);
     else if (s->allocated < end)
         rc = os->allocate(os, s->fd, (int64_t)s->allocated, (int64_t)(end - s->allocated));
     if (rc == 0)
         rc = os->truncate(os, s->fd, (int64_t)end); // what was allocated ahead
-    if (rc == 0 && s->mq->mapped_write)
+    if (rc == 0 && mapped)
         memcpy(s->map + s->write_at, seal, LT_SEAL);
     return rc < 0 ? lt_fail_os(rc, "sealing segment %lld in %s", (long long)s->base, s->mq->dir)
                   : 0;
