@@ -303,6 +303,14 @@ typedef struct {
 LEAT_API int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o,
                              leat_topic **out);
 
+// leat_topic_grow gives a topic more partitions, durably. Records with a key may go to another
+// partition from then on. Its groups are shared out anew at once; queues over it serve the new
+// ones, too. As many as it has is nothing.
+// Returns  LEAT_EINVAL (fewer, or over 1,024), LEAT_EGONE, LEAT_ENOSPC; LEAT_EIO: unknown until the
+//          store is opened again.
+// Threads  [any]
+LEAT_API int leat_topic_grow(leat_topic *t, int32_t partitions);
+
 typedef struct {
     const char *name;
     int64_t bytes;                              // of its segments, what is allocated ahead included

@@ -164,7 +164,7 @@ static int consumer_take_over(leat_consumer *c, struct lt_group_topic *gt, int32
     }
     if (claim->owner != &c->member || part)
         return 0;
-    struct lt_partition *p = &gt->topic->part[i];
+    struct lt_partition *p = lt_topic_part(gt->topic, i);
     int64_t committed = claim->slot ? claim->slot->values[0] : -1;
     return consumer_add_part(c, p, consumer_start(c, p, committed));
 }
@@ -181,7 +181,7 @@ static int consumer_rebalance(leat_consumer *c, bool give) {
     for (struct lt_node *n = lt_list_first(&g->topics); n && rc == 0;
          n = lt_list_next(&g->topics, n)) {
         struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
-        for (int32_t i = 0; i < gt->topic->partitions && rc == 0; i++)
+        for (int32_t i = 0; i < gt->count && rc == 0; i++)
             rc = consumer_take_over(c, gt, i, give);
     }
     if (rc != 0)

@@ -31,7 +31,7 @@ static bool cool_topic(leat *mq, leat_topic *t, bool files, bool maps) {
                           cool_over(&mq->map_bytes, mq->map_bytes_max / 4 * 3));
         if (!f && !m)
             return false;
-        lt_partition_cool(&t->part[i], f, m);
+        lt_partition_cool(lt_topic_part(t, i), f, m);
     }
     return true;
 }

@@ -16,13 +16,23 @@ static struct lt_group_topic *group_topic_locked(struct lt_group *g, const leat_
     return NULL;
 }
 
+// Takes the partitions in that the topic has got since. There is room: lt_groups_make_room.
+static void group_topic_fit(struct lt_group_topic *gt) {
+    int32_t partitions = atomic_load_explicit(&gt->topic->partitions, memory_order_acquire);
+    if (gt->count < partitions)
+        gt->count = partitions < gt->room ? partitions : gt->room;
+}
+
 static struct lt_group_topic *group_topic_make_locked(struct lt_group *g, leat_topic *t) {
     struct lt_group_topic *gt = group_topic_locked(g, t);
-    if (gt)
+    if (gt) {
+        group_topic_fit(gt);
         return gt;
+    }
     struct lt_mem *mem = &g->mq->mem;
+    int32_t room = atomic_load(&t->room);
     gt = lt_zalloc(mem, sizeof *gt);
-    struct lt_claim *claim = lt_zalloc(mem, (size_t)t->partitions * sizeof *claim);
+    struct lt_claim *claim = lt_zalloc(mem, (size_t)room * sizeof *claim);
     if (!gt || !claim) {
         lt_free(mem, gt);
         lt_free(mem, claim);
@@ -31,6 +41,8 @@ static struct lt_group_topic *group_topic_make_locked(struct lt_group *g, leat_t
     }
     gt->topic = t;
     gt->claim = claim;
+    gt->room = room;
+    group_topic_fit(gt);
     lt_list_push_back(&g->topics, &gt->node);
     return gt;
 }
@@ -43,7 +55,7 @@ static void group_topic_free(struct lt_group *g, struct lt_group_topic *gt) {
 
 struct lt_claim *lt_group_claim_locked(struct lt_group *g, const leat_topic *t, int32_t partition) {
     struct lt_group_topic *gt = group_topic_locked(g, t);
-    return gt && partition >= 0 && partition < t->partitions ? &gt->claim[partition] : NULL;
+    return gt && partition >= 0 && partition < gt->count ? &gt->claim[partition] : NULL;
 }
 
 // ---- sharing out
@@ -78,14 +90,14 @@ static struct lt_member *group_member_at(struct lt_group *g, const leat_topic *t
 
 static void group_share_topic(struct lt_group *g, struct lt_group_topic *gt) {
     int32_t members = 0;
+    group_topic_fit(gt);
     for (struct lt_node *n = lt_list_first(&g->members); n; n = lt_list_next(&g->members, n))
         members += group_subscribed(LT_CONTAINER(n, struct lt_member, node), gt->topic);
-    for (int32_t i = 0; i < gt->topic->partitions; i++) {
+    for (int32_t i = 0; i < gt->count; i++) {
         struct lt_claim *c = &gt->claim[i];
         c->target = NULL;
         if (members > 0)
-            c->target =
-                group_member_at(g, gt->topic, lt_assign_range(i, gt->topic->partitions, members));
+            c->target = group_member_at(g, gt->topic, lt_assign_range(i, gt->count, members));
         if (c->owner == c->target)
             continue;
         if (c->owner)
@@ -136,7 +148,7 @@ void lt_group_leave(struct lt_group *g, struct lt_member *m) {
         lt_list_remove(&m->node);
     for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n)) {
         struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
-        for (int32_t i = 0; i < gt->topic->partitions; i++)
+        for (int32_t i = 0; i < gt->count; i++)
             if (gt->claim[i].owner == m)
                 gt->claim[i].owner = NULL;
     }
@@ -322,7 +334,8 @@ int lt_groups_attach(leat *mq) {
         gt->claim[slot->key.partition].slot = slot;
         // What was committed is in use: after a power cut that took the records the log goes on
         // behind them, or the group would skip the new ones.
-        int rc = lt_partition_skip_to(&t->part[slot->key.partition], slot->values[0], LT_GAP_LOST);
+        int rc = lt_partition_skip_to(lt_topic_part(t, slot->key.partition), slot->values[0],
+                                      LT_GAP_LOST);
         if (rc != 0)
             return rc;
     }
@@ -339,6 +352,50 @@ void lt_groups_forget_topic(leat *mq, const leat_topic *t) {
         struct lt_group_topic *gt = group_topic_locked(g, t);
         if (gt)
             group_topic_free(g, gt);
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+}
+
+static int group_topic_room(struct lt_group *g, struct lt_group_topic *gt, int32_t room) {
+    if (room <= gt->room)
+        return 0;
+    struct lt_claim *grown = lt_resize(&g->mq->mem, gt->claim, (size_t)room * sizeof *grown);
+    if (!grown)
+        return lt_fail_nomem();
+    memset(grown + gt->room, 0, (size_t)(room - gt->room) * sizeof *grown);
+    gt->claim = grown;
+    gt->room = room;
+    return 0;
+}
+
+int lt_groups_make_room(leat *mq, leat_topic *t, int32_t partitions) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    int rc = 0;
+    atomic_store(&t->room, partitions); // for groups that come to it from here on
+    lt_lock(&mq->log->table);
+    while (rc == 0 && lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        struct lt_group_topic *gt = group_topic_locked(g, t);
+        if (gt)
+            rc = group_topic_room(g, gt, partitions);
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+    return rc;
+}
+
+void lt_groups_share_topic(leat *mq, const leat_topic *t) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    lt_lock(&mq->log->table);
+    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        if (group_topic_locked(g, t))
+            group_share(g);
         lt_unlock(&g->lock);
     }
     lt_unlock(&mq->log->table);

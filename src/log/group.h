@@ -33,6 +33,7 @@ struct lt_group_topic {
     struct lt_node node;
     leat_topic *topic;
     struct lt_claim *claim; // one per partition
+    int32_t count, room;    // of the claims; when the topic grows there is room before it has
 };
 
 struct lt_group {
@@ -54,6 +55,11 @@ int lt_group_restore(leat *mq, const struct lt_note *note);
 // lt_groups_attach gives the committed offsets found at open to their groups.
 int lt_groups_attach(leat *mq);
 void lt_groups_forget_topic(leat *mq, const leat_topic *t);
+// lt_groups_make_room makes every group that has to do with t fit for so many partitions.
+// Returns  LEAT_ENOMEM.
+int lt_groups_make_room(leat *mq, leat_topic *t, int32_t partitions);
+// lt_groups_share_topic shares t out anew in every group that has to do with it.
+void lt_groups_share_topic(leat *mq, const leat_topic *t);
 void lt_groups_free(leat *mq);
 
 // lt_group_subscribe adds a topic to a member (joining the group with the first one) and shares

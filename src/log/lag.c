@@ -7,7 +7,7 @@
 static void lag_fill(const struct lt_group *g, const struct lt_group_topic *gt, int32_t i,
                      leat_lag *out) {
     const struct lt_claim *c = &gt->claim[i];
-    const struct lt_partition *p = &gt->topic->part[i];
+    const struct lt_partition *p = lt_topic_part(gt->topic, i);
     int64_t committed = c->slot ? c->slot->values[0] : -1;
     int64_t end = atomic_load(&p->end), begin = atomic_load(&p->begin);
     *out = (leat_lag){ .group = g->name,
@@ -28,7 +28,7 @@ static int lag_list(struct lt_group *g, leat_lag *out, size_t max) {
     for (struct lt_node *node = lt_list_first(&g->topics); node;
          node = lt_list_next(&g->topics, node)) {
         const struct lt_group_topic *gt = LT_CONTAINER(node, struct lt_group_topic, node);
-        for (int32_t i = 0; i < gt->topic->partitions; i++) {
+        for (int32_t i = 0; i < gt->count; i++) {
             if (!gt->claim[i].slot && !gt->claim[i].owner)
                 continue;
             if (n < max)

@@ -126,7 +126,7 @@ int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md) {
     m.part = lt_zalloc(mem, (size_t)m.parts * sizeof *m.part);
     if (m.plan && m.part) {
         for (int32_t i = 0; i < m.parts; i++) {
-            m.part[i].p = &t->part[i];
+            m.part[i].p = lt_topic_part(t, i);
             m.part[i].first.offset = -1;
         }
         rc = many_send(&m, md);

@@ -48,12 +48,12 @@ producer_partition(const struct lt_send *s, const struct lt_plan *plan, int32_t 
         return NULL;
     }
     if (partitions == 1)
-        return &t->part[0];
+        return lt_topic_part(t, 0);
     if (r->key.data) {
         uint32_t hash = lt_murmur2(r->key.data, r->key.size) & 0x7fffffff;
-        return &t->part[hash % (uint32_t)partitions];
+        return lt_topic_part(t, hash % (uint32_t)partitions);
     }
-    return &t->part[producer_sticky(t->mq, s->sticky, (uint32_t)partitions, plan->total)];
+    return lt_topic_part(t, producer_sticky(t->mq, s->sticky, (uint32_t)partitions, plan->total));
 }
 
 struct lt_partition *lt_send_partition(const struct lt_send *s, const struct lt_plan *plan,

@@ -28,7 +28,7 @@ leat_topic *lt_topic_by_id(leat *mq, uint32_t id) {
 
 struct lt_partition *lt_topic_partition(leat_topic *t, int64_t n) {
     if (n >= 0 && n < t->partitions)
-        return &t->part[n];
+        return lt_topic_part(t, n);
     (void)lt_fail(LEAT_ERANGE, "topic %s has %d partitions, no number %lld", t->name, t->partitions,
                   (long long)n);
     return NULL;
@@ -52,11 +52,28 @@ static void topic_set(leat_topic *t, const leat_topic_options *o) {
 static void topic_free(leat_topic *t) {
     leat *mq = t->mq;
     for (int32_t i = 0; i < t->partitions; i++)
-        lt_partition_fini(&t->part[i]);
+        lt_partition_fini(lt_topic_part(t, i));
     lt_bell_fini(&t->bell);
-    lt_free(&mq->mem, t->part);
+    lt_stretch_fini(&t->parts);
     lt_free(&mq->mem, t->name);
     lt_free(&mq->mem, t);
+}
+
+int lt_topic_add_parts(leat_topic *t, int32_t partitions) {
+    int32_t first = t->partitions, n = first;
+    int rc = lt_stretch_reserve(&t->parts, (uint64_t)partitions) == 0 ? 0 : lt_fail_nomem();
+    for (; rc == 0 && n < partitions; n += rc == 0) {
+        *lt_topic_part(t, n) = (struct lt_partition){ .number = n };
+        rc = lt_partition_init(lt_topic_part(t, n), t, n);
+    }
+    if (rc != 0)
+        lt_topic_drop_parts(t, n);
+    return rc;
+}
+
+void lt_topic_drop_parts(leat_topic *t, int32_t partitions) {
+    while (partitions > t->partitions)
+        lt_partition_fini(lt_topic_part(t, --partitions));
 }
 
 static leat_topic *topic_new(leat *mq, const char *name, int32_t partitions) {
@@ -64,23 +81,19 @@ static leat_topic *topic_new(leat *mq, const char *name, int32_t partitions) {
     if (!t)
         goto no_memory;
     t->mq = mq;
+    lt_stretch_init(&t->parts, &mq->mem, sizeof(struct lt_partition), 1);
     t->name = lt_strdup_n(&mq->mem, name, strlen(name));
-    t->part = lt_zalloc(&mq->mem, (size_t)partitions * sizeof *t->part);
-    if (!t->name || !t->part || lt_bell_init(&t->bell) != 0)
+    if (!t->name || lt_bell_init(&t->bell) != 0)
         goto no_memory;
-    while (t->partitions < partitions) {
-        if (lt_partition_init(&t->part[t->partitions], t, t->partitions) != 0) {
-            topic_free(t);
-            return NULL;
-        }
-        t->partitions++;
+    if (lt_topic_add_parts(t, partitions) != 0) {
+        topic_free(t);
+        return NULL;
     }
+    t->partitions = t->room = partitions;
     return t;
 no_memory:
-    if (t) {
-        lt_free(&mq->mem, t->part);
+    if (t)
         lt_free(&mq->mem, t->name);
-    }
     lt_free(&mq->mem, t);
     (void)lt_fail_nomem();
     return NULL;
@@ -91,11 +104,11 @@ static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
     (void)lt_map_remove(&log->topic_ids, &t->id, sizeof t->id);
 }
 
-static int topic_note(leat_topic *t) {
+int lt_topic_note(const leat_topic *t, int32_t partitions) {
     uint8_t body[TOPIC_NOTE_HEAD + 256];
     size_t n = strlen(t->name);
     lt_put_u32(body, t->owned ? TOPIC_OWNED : 0);
-    lt_put_u32(body + 4, (uint32_t)t->partitions);
+    lt_put_u32(body + 4, (uint32_t)partitions);
     lt_put_u64(body + 8, (uint64_t)t->segment_bytes);
     lt_put_u64(body + 16, (uint64_t)t->retention_bytes);
     lt_put_u64(body + 24, (uint64_t)t->retention_records);
@@ -112,7 +125,7 @@ static int topic_enter(struct lt_log *log, leat_topic *t, bool fresh) {
         goto out;
     rc = lt_map_put(&log->topic_ids, &t->id, sizeof t->id, t);
     if (rc == 0 && fresh)
-        rc = topic_note(t);
+        rc = lt_topic_note(t, t->partitions);
     if (rc == 0)
         lt_list_push_back(&log->all, &t->node);
     else
@@ -179,7 +192,7 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
         return rc;
     }
     for (int32_t i = 0; rc == 0 && i < t->partitions; i++)
-        rc = lt_partition_recover(&t->part[i]);
+        rc = lt_partition_recover(lt_topic_part(t, i));
     if (rc == 0)
         lt_log_cool(mq, true);
     return rc; // lt_topics_free frees it
@@ -300,7 +313,7 @@ leat_topic *lt_topic_next(struct lt_log *log, leat_topic *t) {
 static int log_sync_topic(leat_topic *t) {
     int first = 0;
     for (int32_t i = 0; i < t->partitions; i++) {
-        int rc = lt_partition_sync(&t->part[i], atomic_load(&t->part[i].end));
+        int rc = lt_partition_sync(lt_topic_part(t, i), atomic_load(&lt_topic_part(t, i)->end));
         if (rc == LEAT_EGONE)
             return first; // deleted meanwhile: nothing of it is to be kept
         first = first ? first : rc;
@@ -327,7 +340,7 @@ int lt_log_close(leat *mq) {
         rc = log_sync_all(mq);
         for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t))
             for (int32_t i = 0; i < t->partitions; i++)
-                lt_partition_settle(&t->part[i]);
+                lt_partition_settle(lt_topic_part(t, i));
     }
     log_free(mq);
     return rc;
@@ -440,9 +453,9 @@ int lt_topic_destroy(leat_topic *t) {
     // could be acknowledged that nobody will find.
     rc = lt_manifest_sync(&log->manifest);
     for (int32_t i = 0; i < t->partitions; i++) {
-        lt_lock(&t->part[i].lock);
+        lt_lock(&lt_topic_part(t, i)->lock);
         atomic_store(&t->gone, true);
-        lt_unlock(&t->part[i].lock);
+        lt_unlock(&lt_topic_part(t, i)->lock);
     }
     lt_lock(&log->table);
     topic_leave_locked(log, t);
@@ -452,7 +465,7 @@ int lt_topic_destroy(leat_topic *t) {
     if (rc != 0)
         return rc; // its files stay
     for (int32_t i = 0; i < t->partitions; i++)
-        lt_partition_remove(&t->part[i]);
+        lt_partition_remove(lt_topic_part(t, i));
     if (mq->dir) {
         char path[LT_PATH_MAX];
         (void)snprintf(path, sizeof path, "%u", t->id);
@@ -489,7 +502,7 @@ int leat_topic_delete(leat *mq, const char *name) {
 static int64_t topic_bytes(leat_topic *t) {
     int64_t sum = 0;
     for (int32_t i = 0; i < t->partitions; i++)
-        sum += lt_partition_bytes(&t->part[i]);
+        sum += lt_partition_bytes(lt_topic_part(t, i));
     return sum;
 }
 

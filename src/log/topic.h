@@ -15,17 +15,25 @@ struct leat_topic {
     leat *mq;
     char *name;
     uint32_t id;
-    int32_t partitions;
+    // Stored with release when those below are ready; only grows.
+    _Atomic int32_t partitions;
+    _Atomic int32_t room; // so many a group that comes to it makes room for; at least partitions
     int64_t segment_bytes;
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
     int32_t when_full;
-    bool owned;          // by the queue of its name
-    int queues;          // that stand over it; guarded by the log's admin lock
-    atomic_bool gone;    // deleted; set once, under the lock of each partition in turn
-    struct lt_bell bell; // rung at appends that somebody armed for
-    struct lt_node node; // in the log's `all`
-    struct lt_partition *part;
+    bool owned;              // by the queue of its name
+    int queues;              // that stand over it; guarded by the log's admin lock
+    atomic_bool gone;        // deleted; set once, under the lock of each partition in turn
+    struct lt_bell bell;     // rung at appends that somebody armed for
+    struct lt_node node;     // in the log's `all`
+    struct lt_stretch parts; // struct lt_partition, see lt_topic_part
 };
+
+// lt_topic_part returns a partition; i is below `partitions`, as loaded before. It stays where it
+// is as long as the topic.
+static inline struct lt_partition *lt_topic_part(const leat_topic *t, int64_t i) {
+    return lt_stretch_at(&t->parts, (uint64_t)i);
+}
 
 struct lt_log {
     struct lt_manifest manifest;
@@ -54,6 +62,13 @@ const char *lt_keep_name(leat *mq, const char *name);
 // Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM, LEAT_EPOISONED.
 int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, bool owned,
                     leat_topic **out);
+// lt_topic_note writes what the topic is, with that many partitions, into the manifest.
+int lt_topic_note(const leat_topic *t, int32_t partitions);
+// lt_topic_add_parts makes the partitions up to that number ready; they are published by storing
+// `partitions`, or taken back by lt_topic_drop_parts. Locks: admin held.
+// Returns  LEAT_ENOMEM: nothing changed.
+int lt_topic_add_parts(leat_topic *t, int32_t partitions);
+void lt_topic_drop_parts(leat_topic *t, int32_t partitions);
 // lt_topic_destroy deletes a topic that no queue stands over. Locks: admin held.
 // Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM, LEAT_EPOISONED: nothing was deleted.
 int lt_topic_destroy(leat_topic *t);

@@ -27,7 +27,7 @@ static struct lt_partition *dead_placed(const leat_topic *t, uint64_t view, int6
     *upto = (int64_t)(view >> 31) + 1;
     if (part == 0 || part > (uint64_t)t->partitions || (view >> 15 & 0xffff) != (t->id & 0xffff))
         return NULL;
-    return &t->part[part - 1];
+    return lt_topic_part(t, (int64_t)part - 1);
 }
 
 static void dead_retry(leat_queue *q, struct lt_lease *lease) {
@@ -41,7 +41,7 @@ static void dead_retry(leat_queue *q, struct lt_lease *lease) {
 }
 
 static void dead_keep(leat_queue *q, struct lt_lease *lease) {
-    struct lt_queue_part *part = &q->part[lease->partition];
+    struct lt_queue_part *part = lt_queue_part(q, lease->partition);
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, lease->offset);
     int rc = lt_ledger_store_live(&part->ledger, sheet, lease->offset, LT_WORD_KEPT,
                                   lease->deliveries, 0);
@@ -99,7 +99,7 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
     leat_header own[LT_HEADERS_MAX];
     leat_message m;
     struct lt_cursor c;
-    struct lt_partition *p = q->part[lease->partition].p;
+    struct lt_partition *p = lt_queue_part(q, lease->partition)->p;
     lt_cursor_init(&c, p, lease->offset);
     int found = lt_cursor_find(&c, lease->offset + 1);
     if (found != 1) {
@@ -133,7 +133,7 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
 
 // The copy is safe, or the try has failed. Locks: the queue's.
 static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
-    struct lt_queue_part *part = &q->part[lease->partition];
+    struct lt_queue_part *part = lt_queue_part(q, lease->partition);
     int64_t offset = lease->offset;
     lt_queue_trace(q, "dead", lease->partition, offset, sent);
     if (sent == 0)
@@ -173,7 +173,7 @@ void lt_queue_move(leat_queue *q) {
             lt_lock(&q->lock);
             if (place != 0) // of this try only
                 lease->view = (lease->view & DEAD_TRIES) | place;
-            lt_queue_follow(q, &q->part[lease->partition]);
+            lt_queue_follow(q, lt_queue_part(q, lease->partition));
         }
         dead_settle(q, lease, sent);
     }

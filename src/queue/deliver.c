@@ -176,15 +176,15 @@ static int deliver_some(leat_queue *q, leat_message *m, size_t max) {
     int64_t now = lt_now_ns(q->mq);
     size_t n = 0;
     int32_t idle = 0; // partitions in a row that had nothing
-    int rc = 0;
-    while (n < max && idle < q->topic->partitions && rc >= 0) {
+    int rc = lt_queue_catch_up(q);
+    while (n < max && idle < q->count && rc >= 0) {
         if (lt_queue_leased(q) >= (uint64_t)q->set.in_flight_max) {
             rc = lt_fail(LEAT_EFULL, "queue %s: in_flight_max is %lld", q->name,
                          (long long)q->set.in_flight_max);
             break;
         }
-        rc = deliver_from(q, &q->part[q->turn], now, &m[n]);
-        q->turn = q->turn + 1 < q->topic->partitions ? q->turn + 1 : 0;
+        rc = deliver_from(q, lt_queue_part(q, q->turn), now, &m[n]);
+        q->turn = q->turn + 1 < q->count ? q->turn + 1 : 0;
         idle = rc == 1 ? 0 : idle + 1;
         n += rc == 1;
     }
@@ -222,10 +222,10 @@ static bool deliver_is_first(leat_queue *q, const struct deliver_call *call) {
 
 // Asks every partition to ring at its next append. Returns true if one has news already.
 static bool deliver_arm(leat_queue *q) {
-    bool there = false;
     lt_lock(&q->lock);
-    for (int32_t i = 0; i < q->topic->partitions; i++)
-        there |= lt_partition_arm(q->part[i].p, q->part[i].window.tail);
+    bool there = lt_queue_catch_up(q) != 0; // then the look says so
+    for (int32_t i = 0; i < q->count; i++)
+        there |= lt_partition_arm(lt_queue_part(q, i)->p, lt_queue_part(q, i)->window.tail);
     lt_unlock(&q->lock);
     return there;
 }

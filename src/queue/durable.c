@@ -84,7 +84,7 @@ static int durable_lead(leat_queue *q, struct lt_queue_part *part) {
 int lt_queue_settle_sync(leat_queue *q, uint32_t partition) {
     int rc = 0;
     lt_lock(&q->lock);
-    struct lt_queue_part *part = &q->part[partition];
+    struct lt_queue_part *part = lt_queue_part(q, partition);
     uint64_t mine = part->begun + 1; // one that is under way may have missed our word
     while (lt_queue_settles_on_disk(q) && part->done < mine && rc == 0) {
         rc = lt_queue_settle_check(q);
@@ -103,8 +103,8 @@ int lt_queue_settle_sync(leat_queue *q, uint32_t partition) {
 
 void lt_queue_settle_sync_all(leat_queue *q) {
     lt_lock(&q->lock);
-    for (int32_t i = 0; i < q->topic->partitions; i++) {
-        if (!lt_ledger_dirty(&q->part[i].ledger, -1))
+    for (int32_t i = 0; i < q->count; i++) {
+        if (!lt_ledger_dirty(&lt_queue_part(q, i)->ledger, -1))
             continue;
         lt_unlock(&q->lock);
         (void)lt_queue_settle_sync(q, (uint32_t)i); // who settles next is told

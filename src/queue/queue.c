@@ -38,6 +38,23 @@ void lt_queue_trace(leat_queue *q, const char *event, uint32_t partition, int64_
     lt_trace(q->mq, event, q->name, &md, rc);
 }
 
+int lt_queue_catch_up(leat_queue *q) {
+    leat_topic *t = q->topic;
+    int32_t partitions = atomic_load_explicit(&t->partitions, memory_order_acquire);
+    if (q->count == partitions)
+        return 0;
+    if (lt_stretch_reserve(&q->parts, (uint64_t)partitions) != 0)
+        return lt_fail_nomem();
+    for (; q->count < partitions; q->count++) { // a queue sees what was sent before, too
+        struct lt_queue_part *part = lt_queue_part(q, q->count);
+        part->p = lt_topic_part(t, q->count);
+        lt_window_init(&part->window, &q->mq->mem, atomic_load(&part->p->begin));
+        lt_ledger_init(&part->ledger, part->p, q->id);
+        lt_cursor_init(&part->cursor, part->p, 0);
+    }
+    return 0;
+}
+
 // ---- making and freeing
 
 static void queue_hear(struct lt_ear *ear) {
@@ -58,10 +75,10 @@ static int queue_close_child(struct lt_child *child) {
 
 static void queue_free(leat_queue *q) {
     leat *mq = q->mq;
-    for (int32_t i = 0; q->part && i < q->topic->partitions; i++) {
-        lt_cursor_fini(&q->part[i].cursor);
-        lt_ledger_fini(&q->part[i].ledger);
-        lt_window_fini(&q->part[i].window);
+    for (int32_t i = 0; i < q->count; i++) {
+        lt_cursor_fini(&lt_queue_part(q, i)->cursor);
+        lt_ledger_fini(&lt_queue_part(q, i)->ledger);
+        lt_window_fini(&lt_queue_part(q, i)->window);
     }
     lt_lapsed_fini(&q->lapsed);
     lt_leases_fini(&q->leases);
@@ -69,7 +86,7 @@ static void queue_free(leat_queue *q) {
         lt_cond_fini(&q->synced);
     lt_mutex_fini(&q->line_lock);
     lt_mutex_fini(&q->lock);
-    lt_free(&mq->mem, q->part);
+    lt_stretch_fini(&q->parts);
     lt_free(&mq->mem, q->name);
     lt_free(&mq->mem, q);
 }
@@ -108,11 +125,9 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
     leat *mq = t->mq;
     leat_queue *q = lt_zalloc(&mq->mem, sizeof *q);
     char *copy = lt_strdup_n(&mq->mem, name, strlen(name));
-    struct lt_queue_part *part = lt_zalloc(&mq->mem, (size_t)t->partitions * sizeof *part);
     if (q)
         q->mq = mq;
-    if (!q || !copy || !part || queue_init_locks(q) != 0) {
-        lt_free(&mq->mem, part);
+    if (!q || !copy || queue_init_locks(q) != 0) {
         lt_free(&mq->mem, copy);
         lt_free(&mq->mem, q);
         (void)lt_fail_nomem();
@@ -121,18 +136,17 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
     q->topic = t;
     q->name = copy;
     q->id = id;
-    q->part = part;
     q->planned = LT_NEVER;
     q->ear.hear = queue_hear;
     lt_list_init(&q->moving);
     lt_list_init(&q->line);
     lt_leases_init(&q->leases, &mq->mem, 0);
     lt_lapsed_init(&q->lapsed, &mq->mem);
-    for (int32_t i = 0; i < t->partitions; i++) {
-        part[i].p = &t->part[i];
-        lt_window_init(&part[i].window, &mq->mem, 0);
-        lt_ledger_init(&part[i].ledger, &t->part[i], id);
-        lt_cursor_init(&part[i].cursor, &t->part[i], 0);
+    lt_stretch_init(&q->parts, &mq->mem, sizeof(struct lt_queue_part), 1);
+    if (lt_queue_catch_up(q) != 0) {
+        lt_due_end(mq, &q->due);
+        queue_free(q);
+        return NULL;
     }
     q->child = (struct lt_child){
         .kind = "queue", .name = q->name, .close = queue_close_child, .busy = queue_child_busy
@@ -250,10 +264,6 @@ static int queue_make_over(leat_topic *t, const char *name, const leat_queue_opt
         return rc != 0 ? rc : LEAT_ENOMEM;
     q->set = *set;
     q->owns_topic = !o->topic;
-    for (int32_t i = 0; i < t->partitions; i++) { // a queue sees what was sent before, too
-        int64_t begin = atomic_load(&t->part[i].begin);
-        lt_window_init(&q->part[i].window, &mq->mem, begin);
-    }
     rc = queue_reserve_name(q);
     if (rc == 0)
         rc = lt_settings_write(q, set);
@@ -409,8 +419,9 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
         return rc;
     lt_due_fire(q->mq);
     lt_lock(&q->lock);
-    for (int32_t i = 0; i < q->topic->partitions; i++)
-        lt_queue_follow(q, &q->part[i]);
+    rc = lt_queue_catch_up(q);
+    for (int32_t i = 0; i < q->count; i++)
+        lt_queue_follow(q, lt_queue_part(q, i));
     *s = (leat_queue_stats){ .delayed = q->leases.count[LT_LEASE_DELAYED],
                              .leased = lt_queue_leased(q),
                              .moving = q->leases.count[LT_LEASE_MOVING],
@@ -418,14 +429,14 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
                              .done = q->done,
                              .dead = q->died,
                              .sent = q->sent };
-    for (int32_t i = 0; i < q->topic->partitions; i++) {
-        int64_t end = atomic_load(&q->part[i].p->end);
-        s->available += q->part[i].window.available;
-        if (end > q->part[i].window.tail)
-            s->available += (uint64_t)(end - q->part[i].window.tail);
+    for (int32_t i = 0; i < q->count; i++) {
+        int64_t end = atomic_load(&lt_queue_part(q, i)->p->end);
+        s->available += lt_queue_part(q, i)->window.available;
+        if (end > lt_queue_part(q, i)->window.tail)
+            s->available += (uint64_t)(end - lt_queue_part(q, i)->window.tail);
     }
     lt_unlock(&q->lock);
-    return 0;
+    return rc;
 }
 
 // ---- the room
@@ -521,8 +532,8 @@ int lt_queues_open(leat *mq) {
 
 static int queue_make_durable(leat_queue *q) {
     int first = 0;
-    for (int32_t i = 0; i < q->topic->partitions; i++) {
-        struct lt_queue_part *part = &q->part[i];
+    for (int32_t i = 0; i < q->count; i++) {
+        struct lt_queue_part *part = lt_queue_part(q, i);
         int rc = part->slot ? lt_queue_note(q, part, part->window.tail) : 0;
         first = first ? first : rc;
         rc = lt_ledger_sync(&part->ledger);

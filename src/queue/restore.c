@@ -116,8 +116,8 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
 
 int lt_queue_restore_state(leat_queue *q) {
     int rc = 0;
-    for (int32_t i = 0; rc == 0 && i < q->topic->partitions; i++)
-        rc = restore_part(q, &q->part[i]);
+    for (int32_t i = 0; rc == 0 && i < q->count; i++)
+        rc = restore_part(q, lt_queue_part(q, i));
     lt_lock(&q->lock);
     lt_queue_plan(q);
     lt_unlock(&q->lock);

@@ -65,9 +65,10 @@ struct leat_queue {
     struct lt_queue_settings set; // changed under both locks, read under either
     leat_queue *dead;
     struct lt_sticky sticky;
-    struct lt_mutex lock; // guards all down to `planned`
-    struct lt_queue_part *part;
-    int32_t turn; // partition that is looked at first
+    struct lt_mutex lock;    // guards all down to `planned`; a part's address stays
+    struct lt_stretch parts; // struct lt_queue_part, see lt_queue_part
+    int32_t count;           // of them; behind the topic's until lt_queue_catch_up
+    int32_t turn;            // partition that is looked at first
     struct lt_leases leases;
     struct lt_lapsed lapsed;
     struct lt_list moving;               // leases to be moved now, by link
@@ -86,7 +87,15 @@ struct leat_queue {
     atomic_int waiting;        // receives in line that have not left; release on leaving
 };
 
+// lt_queue_part returns the part of a partition, below `count`.
+static inline struct lt_queue_part *lt_queue_part(const leat_queue *q, int64_t i) {
+    return lt_stretch_at(&q->parts, (uint64_t)i);
+}
+
 // ---- queue.c
+// lt_queue_catch_up takes the partitions in that the topic has got since. Locks: queue.
+// Returns  LEAT_ENOMEM.
+int lt_queue_catch_up(leat_queue *q);
 uint64_t lt_queue_leased(const leat_queue *q); // in flight, lapsed ones not counted. Locks: queue
 // lt_queue_plan sets the timer to what falls due first. Locks: queue.
 void lt_queue_plan(leat_queue *q);

@@ -7,7 +7,7 @@
 // ---- shared steps. Locks: the queue's
 
 static struct lt_queue_part *settle_part(leat_queue *q, const struct lt_lease *lease) {
-    return &q->part[lease->partition];
+    return lt_queue_part(q, lease->partition);
 }
 
 static int settle_find(leat_queue *q, const leat_message *m, struct lt_lease **lease) {
@@ -37,12 +37,12 @@ void lt_queue_release(leat_queue *q) {
     lt_lock(&q->lock);
     bool due = q->release_due;
     q->release_due = false;
-    for (int32_t i = 0; due && i < q->topic->partitions; i++) {
-        int64_t head = q->part[i].window.head;
+    for (int32_t i = 0; due && i < q->count; i++) {
+        int64_t head = lt_queue_part(q, i)->window.head;
         lt_unlock(&q->lock);
         // The head is in the words: done is done after a crash too. A failure leaves the segment
         // for the next one that is done.
-        (void)lt_partition_release(q->part[i].p, head);
+        (void)lt_partition_release(lt_queue_part(q, i)->p, head);
         lt_lock(&q->lock);
     }
     lt_unlock(&q->lock);

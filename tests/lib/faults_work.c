@@ -316,6 +316,7 @@ static void faults_delete(struct oracle *o, struct handles *h) {
         return;
     faults_send(o, h, h->gone, 0, FAULTS_RECORD, false);
     faults_send(o, h, h->gone, 0, FAULTS_RECORD, true);
+    (void)TRIED(o, "topic grow", rc, leat_topic_grow(h->gone, 3));
     if (TRIED(o, "consumer open", rc, leat_consumer_open(o->mq, NULL, NULL, &h->alone)) &&
         TRIED(o, "assign", rc, leat_consumer_assign(h->alone, &begin, 1))) {
         n = leat_poll(h->alone, 0, &m);

@@ -274,7 +274,7 @@ Test(manifest, ids_and_uids_are_never_given_twice, .init = make_root, .fini = dr
             last = id;
             ok(leat_topic_open(mq, name, NULL, &t));
             ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
-            uint64_t uid = t->part[0].segs[0]->uid;
+            uint64_t uid = lt_topic_part(t, 0)->segs[0]->uid;
             cr_assert(uid > 0 && uid < sizeof seen_uid);
             cr_assert_eq(seen_uid[uid]++, 0, "uid %llu", (unsigned long long)uid);
             if (i % 2) // also of what is gone again

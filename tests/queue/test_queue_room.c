@@ -82,7 +82,7 @@ static void holds(leat_queue *of) {
     lt_lock(&of->lock);
     bool sound = lt_leases_check(&of->leases);
     for (int32_t i = 0; i < of->topic->partitions; i++)
-        sound = sound && lt_window_check(&of->part[i].window);
+        sound = sound && lt_window_check(&lt_queue_part(of, i)->window);
     lt_unlock(&of->lock);
     cr_assert(sound, "an invariant of %s is broken", of->name);
 }
@@ -148,7 +148,7 @@ Test(room, kept_and_moving_messages_go_with_their_segment_too) {
                        &(leat_queue_options){ .flags = LEAT_ALTER, .dead_letter = "dead" }, &dead));
     ok(leat_queue_close(dead));
     ok(leat_queue_open(mq, "dead", NULL, &dead));
-    dead->topic->part[0].poisoned = true;
+    lt_topic_part(dead->topic, 0)->poisoned = true;
     gives(1, leat_queue_receive(other, 0, &m, 1));
     ok(leat_queue_nack(other, &m, 0, 0));
     cr_assert_eq(stats_of(other).moving, 1);
@@ -192,7 +192,7 @@ Test(room, a_poll_from_below_a_log_that_is_empty_ends) {
     fails(LEAT_ENOMEM,
           leat_queue_send(q, &(leat_record){ .value = { bigger, sizeof bigger } }, NULL));
     mem.fail_at = 0;
-    cr_assert_eq(q->topic->part[0].count, 0);
+    cr_assert_eq(lt_topic_part(q->topic, 0)->count, 0);
     gives(0, leat_poll(c, 1000, &view));
     send("after");
     gives(1, leat_poll(c, 1000, &view));
@@ -207,7 +207,7 @@ Test(room, a_poll_from_below_a_log_that_is_empty_ends) {
 static void cut_records(void) {
     char path[SCRATCH_PATH];
     uint32_t id = q->topic->id;
-    const struct lt_segment *s = q->topic->part[0].segs[0];
+    const struct lt_segment *s = lt_topic_part(q->topic, 0)->segs[0];
     uint32_t from = *(uint32_t *)lt_stretch_at(&s->index, 5);
     size_t size = (size_t)s->write_at - from;
     unsigned char *zeros = calloc(1, size);
