@@ -205,7 +205,8 @@ enum {
     LEAT_STRICT = 1u,     // close_all is LEAT_EBUSY while a message is leased or held, names it
     LEAT_MUST_EXIST = 4u, // open does not create
     LEAT_SKIP_ROT = 8u,   // what is damaged is left out, said to .log, and never touched
-    LEAT_ALTER = 16u      // queues: non-zero settings replace stored ones
+    LEAT_ALTER = 16u,     // queues: non-zero settings replace stored ones
+    LEAT_CRASHABLE = 32u  // keeps what leat_crash (leat_test.h) needs: for tests, not for speed
 };
 enum { LEAT_WRITE_MAPPED = 1, LEAT_WRITE_PWRITE = 2 }; // .write; 0: by file system
 
@@ -226,7 +227,7 @@ typedef void (*leat_log_fn)(int level, const char *text, void *ctx);
 typedef void *(*leat_alloc_fn)(void *ctx, void *old, size_t size);
 
 typedef struct {
-    uint32_t flags;               // LEAT_STRICT, LEAT_MUST_EXIST, LEAT_SKIP_ROT
+    uint32_t flags;               // LEAT_STRICT, LEAT_MUST_EXIST, LEAT_SKIP_ROT, LEAT_CRASHABLE
     int32_t threads, acks, clock; // acks: the default of producers and queues
     uint64_t seed;                // of every choice made by chance; 0: from the system
     int64_t start_ms;             // wall time at which a manual or jumping clock starts;

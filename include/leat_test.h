@@ -64,6 +64,42 @@ LEAT_API int leat_fault_push(leat *mq, int op, const char *topic, int32_t partit
 // Threads  [any] [cb]
 LEAT_API int leat_fault_clear(leat *mq);
 
+enum {
+    LEAT_KILL = 1,     // kill -9 of the process: all that is in the log is there
+    LEAT_POWER_CUT = 2 // the power goes: what was synced is there, and by chance some of the rest
+};
+
+// leat_crash ends mq as a crash of the process or of the machine would, and opens *reopened in its
+// place: with the same options, with a clock that goes on from the same reading, without planned
+// faults. It shuts mq down as leat_shutdown does, waits until all calls have left mq, and does none
+// of the work of a close: it syncs nothing and stores nothing.
+//
+// Before a power cut a call that returned may have been synced or not: a send with LEAT_ACKS_DISK,
+// leat_sync and a close were. Of the rest each sector of 512 bytes, each length of a file and each
+// name of a new or removed one survives or not, by the store's seed; one cut in four takes all of
+// it, one nothing. The same seed and the same calls give the same crash.
+//
+// mq needs LEAT_CRASHABLE at leat_open_memory, and for a power cut at leat_open. With it a memory
+// store runs the code of a disk store, over files in memory: it opens in some 50 us instead of one,
+// memory_max_bytes is the bound of these files (LEAT_ENOSPC), each sync reads the files that it
+// syncs. leat_test_open leaves it out. The same with it:
+//     leat_options o = { .flags = LEAT_STRICT | LEAT_CRASHABLE, .threads = LEAT_NO_THREADS,
+//                        .clock = LEAT_CLOCK_JUMP, .seed = 1 };
+//     leat_open_memory(&o, &mq);
+//
+// Returns  LEAT_EINVAL (no LEAT_CRASHABLE, no such crash, reopened NULL) and LEAT_ECLOSED: nothing
+//          was done. As leat_open: mq has crashed, *reopened is NULL; a disk store may be opened
+//          again, the content of a memory store is gone.
+// Owns     *reopened is ended by leat_close or leat_close_all. mq and its children stay: their
+// calls
+//          are LEAT_ECLOSED, messages stay readable until they are released, all is closed as usual
+//          and leaves alone what *reopened owns. What was leased no longer counts as leased.
+// Threads  [any]. Without LEAT_CRASHABLE (LEAT_KILL of a disk store) no other thread may be in a
+//          call of mq; with it they may, and get LEAT_ECLOSED or their result.
+// Blocks   until all calls that send, receive, settle, poll, commit, sync, open or delete have
+// left.
+LEAT_API int leat_crash(leat *mq, int how, leat **reopened);
+
 #ifdef __cplusplus
 }
 #endif

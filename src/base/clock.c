@@ -49,6 +49,12 @@ void lt_clock_fini(struct lt_clock *c) {
     lt_mutex_fini(&c->due_lock);
 }
 
+void lt_clock_go_on(struct lt_clock *c, const struct lt_clock *from) {
+    c->open_ns = from->open_ns;
+    atomic_store(&c->mono_ns, atomic_load(&from->mono_ns));
+    atomic_store(&c->wall_offset, atomic_load(&from->wall_offset));
+}
+
 int64_t lt_now_ns(const leat *mq) {
     const struct lt_clock *c = &mq->clock;
     return c->mode == LEAT_CLOCK_SYSTEM ? c->os->mono_ns(c->os) : atomic_load(&c->mono_ns);
@@ -356,10 +362,8 @@ static int clock_settle(struct lt_clock *c) {
     return lt_fail(LEAT_ETIMEDOUT, "%d woken callers have not left their wait after 10 s", left);
 }
 
-int leat_clock_advance(leat *mq, int64_t ms) {
-    int rc = clock_need_manual(mq, LT_CALL);
-    if (rc != 0)
-        return rc;
+static int clock_advance(leat *mq, int64_t ms) {
+    int rc = 0;
     struct lt_clock *c = &mq->clock;
     int64_t target = lt_add_ms(atomic_load(&c->mono_ns), ms);
     if (ms < 0 || target == LT_NEVER)
@@ -383,6 +387,13 @@ int leat_clock_advance(leat *mq, int64_t ms) {
     c->advancing = false;
     lt_unlock(&c->lock);
     return rc;
+}
+
+int leat_clock_advance(leat *mq, int64_t ms) {
+    int rc = clock_need_manual(mq, LT_CALL);
+    if (rc == 0)
+        rc = lt_begin(mq, LT_CALL);
+    return rc != 0 ? rc : lt_end(mq, clock_advance(mq, ms));
 }
 
 int leat_clock_set_wall(leat *mq, int64_t ms) {

@@ -66,6 +66,8 @@ struct lt_clock {
 
 int lt_clock_init(struct lt_clock *c, const leat_options *o, struct lt_os *os, struct lt_mem *mem);
 void lt_clock_fini(struct lt_clock *c);
+// lt_clock_go_on makes a new clock read what `from`, of the same mode, reads.
+void lt_clock_go_on(struct lt_clock *c, const struct lt_clock *from);
 
 int64_t lt_now_ns(const leat *mq);  // monotonic
 int64_t lt_wall_ms(const leat *mq); // since 1970

@@ -114,6 +114,31 @@ int lt_enter(leat *mq, int where) {
     return 0;
 }
 
+int lt_begin(leat *mq, int where) {
+    int rc = lt_enter(mq, where);
+    if (rc != 0 || !(mq->flags & LEAT_CRASHABLE))
+        return rc;
+    lt_lock(&mq->clock.lock);
+    bool shut = atomic_load(&mq->shut); // leat_crash sets it, then takes the lock to count
+    if (!shut)
+        mq->inside++;
+    lt_unlock(&mq->clock.lock);
+    return shut ? lt_enter(mq, where) : 0;
+}
+
+int lt_end_counted(leat *mq, int rc) {
+    lt_lock(&mq->clock.lock);
+    mq->inside--;
+    if (atomic_load(&mq->shut))
+        lt_cond_broadcast(&mq->clock.changed);
+    lt_unlock(&mq->clock.lock);
+    return rc;
+}
+
+bool lt_stores(const leat *mq) {
+    return !lt_forked(mq) && !atomic_load(&mq->crashed);
+}
+
 // ---- children, chance, words
 
 void lt_child_add(leat *mq, struct lt_child *child) {

@@ -19,6 +19,7 @@
 struct lt_log;
 struct lt_queues;
 struct lt_channels;
+struct lt_crash;
 
 // lt_child is what a handle embeds, so that a store can name and close what is still open.
 struct lt_child {
@@ -32,7 +33,7 @@ struct lt_child {
 };
 
 struct leat {
-    struct lt_os *os;
+    struct lt_os *_Atomic os; // another one only when the store has crashed; seq_cst
     struct lt_mem mem;
     char *dir;  // NULL: a memory store
     int dir_fd; // -1: a memory store
@@ -51,6 +52,8 @@ struct leat {
     int64_t dirty_bytes_max, dirty_step;
     unsigned fork_epoch; // of the process that opened it
     atomic_bool shut;    // set once by leat_shutdown; seq_cst
+    atomic_bool crashed; // set once by leat_crash: what is stored is another handle's now; seq_cst
+    int inside;          // calls between lt_begin and lt_end; guarded by the clock's lock
     struct lt_clock clock;
     struct lt_pins pins;
     struct lt_faults faults;
@@ -64,6 +67,7 @@ struct leat {
     struct lt_log *log; // the rooms; each is made by its own folder
     struct lt_queues *queues;
     struct lt_channels *channels;
+    struct lt_crash *crash; // what leat_crash needs; NULL: nothing was asked for
 };
 
 // lt_core_init fills *mq from the options (checked by the caller) and the system's table.
@@ -76,6 +80,18 @@ enum { LT_CALL = 0, LT_CALL_CB = 1, LT_CALL_SHUT = 2 };
 // lt_enter is the first line of every public call.
 // Returns  LEAT_EINVAL (NULL), LEAT_EFORK, LEAT_ECLOSED, LEAT_EDEADLK.
 int lt_enter(leat *mq, int where);
+// lt_begin is lt_enter for a call that may change what is stored, and lt_end its end: leat_crash
+// waits until all of them have ended. Returns  as lt_enter: not begun. Counts only where a crash
+// with threads was asked for (LEAT_CRASHABLE).
+int lt_begin(leat *mq, int where);
+// Returns  rc. Others may close the store once it is called.
+int lt_end_counted(leat *mq, int rc);
+static inline int lt_end(leat *mq, int rc) {
+    return mq->flags & LEAT_CRASHABLE ? lt_end_counted(mq, rc) : rc;
+}
+// lt_stores tells whether what is stored is this handle's to change: not in a fork, nor after
+// leat_crash.
+bool lt_stores(const leat *mq);
 // lt_forked tells whether this process is a fork of the one that opened mq.
 bool lt_forked(const leat *mq);
 

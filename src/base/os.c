@@ -41,21 +41,26 @@ static uint32_t os_user(struct lt_os *os) {
     return (uint32_t)geteuid();
 }
 
+// Moves a descriptor up from those of the standard streams: a host that closed them would otherwise
+// print into our files.
+static int os_above_streams(int fd) {
+    if (fd < 0)
+        return -errno;
+    if (fd > 2)
+        return fd;
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int e = errno;
+    (void)close(fd);
+    return up < 0 ? -e : up;
+}
+
 static int os_open(struct lt_os *os, int dir, const char *path, int flags, unsigned mode) {
     (void)os;
     int fd;
     do
         fd = openat(dir, path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode);
     while (fd < 0 && errno == EINTR);
-    if (fd < 0)
-        return -errno;
-    if (fd > 2)
-        return fd;
-    // A host that closed its standard streams would otherwise print into our files.
-    int up = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    int e = errno;
-    (void)close(fd);
-    return up < 0 ? -e : up;
+    return os_above_streams(fd);
 }
 
 static int os_close(struct lt_os *os, int fd) {
@@ -239,6 +244,21 @@ static int64_t os_files_max(struct lt_os *os) {
     return (int64_t)sysconf(_SC_OPEN_MAX);
 }
 
+static int os_memory_file(struct lt_os *os) {
+    (void)os;
+#ifdef __linux__
+    return os_above_streams(memfd_create("leat", MFD_CLOEXEC));
+#else
+    return -ENOSYS;
+#endif
+}
+
+static int os_duplicate(struct lt_os *os, int fd) {
+    (void)os;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? -errno : copy;
+}
+
 struct lt_os *lt_os_system(void) {
     static struct lt_os system = {
         .mono_ns = os_mono_ns,
@@ -265,6 +285,8 @@ struct lt_os *lt_os_system(void) {
         .populate = os_populate,
         .write_back = os_write_back,
         .files_max = os_files_max,
+        .memory_file = os_memory_file,
+        .duplicate = os_duplicate,
     };
     return &system;
 }

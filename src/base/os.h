@@ -53,6 +53,10 @@ struct lt_os {
     void (*write_back)(struct lt_os *os, int fd, int64_t at, int64_t n);
     // files_max: how many descriptors the process may have. May be NULL: not known.
     int64_t (*files_max)(struct lt_os *os);
+    // memory_file: a descriptor of a new empty file without a name, in memory; duplicate: another
+    // descriptor of the same. Both may be NULL: then no memory store can be crashed.
+    int (*memory_file)(struct lt_os *os);
+    int (*duplicate)(struct lt_os *os, int fd);
 };
 
 // lt_os_system returns the table of the real system: one for all stores, without state.

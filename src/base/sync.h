@@ -28,6 +28,7 @@ enum lt_rank {
     LT_RANK_CLOCK,     // blocked calls and manual time
     LT_RANK_PINS,      // tokens of views
     LT_RANK_CHILDREN,  // open handles
+    LT_RANK_FILES,     // what a crashable store keeps of its files
     LT_RANK_LEAF       // takes nothing further
 };
 

@@ -55,18 +55,19 @@ struct leat_consumer {
 // ---- entering and leaving a call: one thread at a time
 
 static int consumer_enter(leat_consumer *c) {
-    int rc = lt_enter(c ? c->mq : NULL, LT_CALL);
+    int rc = lt_begin(c ? c->mq : NULL, LT_CALL);
     if (rc != 0)
         return rc;
-    if (atomic_exchange_explicit(&c->busy, true, memory_order_acquire))
-        return lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s",
-                       c->name ? c->name : "(unnamed)");
-    return 0;
+    if (!atomic_exchange_explicit(&c->busy, true, memory_order_acquire))
+        return 0;
+    return lt_end(c->mq, lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s",
+                                 c->name ? c->name : "(unnamed)"));
 }
 
 static int consumer_leave(leat_consumer *c, int rc) {
+    leat *mq = c->mq;
     atomic_store_explicit(&c->busy, false, memory_order_release);
-    return rc;
+    return lt_end(mq, rc);
 }
 
 // ---- the partitions of a consumer
@@ -430,7 +431,9 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
     leat_consumer *c = consumer_new(mq, o);
     if (!c)
         return LEAT_ENOMEM;
-    rc = group ? lt_group_open(mq, group, &c->group) : 0;
+    rc = lt_begin(mq, LT_CALL);
+    if (rc == 0)
+        rc = lt_end(mq, group ? lt_group_open(mq, group, &c->group) : 0);
     if (rc != 0) {
         lt_waiter_fini(mq, &c->waiter);
         consumer_free(c);

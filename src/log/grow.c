@@ -41,10 +41,13 @@ int leat_topic_grow(leat_topic *t, int32_t partitions) {
     if (rc == 0 && (partitions < 1 || partitions > LT_PARTITIONS_MAX))
         rc = lt_fail(LEAT_EINVAL, "topic %s: partitions is %d; 1 to %d", t->name, partitions,
                      LT_PARTITIONS_MAX);
+    if (rc == 0)
+        rc = lt_begin(t->mq, LT_CALL);
     if (rc != 0)
         return rc;
-    lt_lock(&t->mq->log->admin);
+    leat *mq = t->mq;
+    lt_lock(&mq->log->admin);
     rc = grow_locked(t, partitions);
-    lt_unlock(&t->mq->log->admin);
-    return rc;
+    lt_unlock(&mq->log->admin);
+    return lt_end(mq, rc);
 }

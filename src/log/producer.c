@@ -146,26 +146,26 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
 }
 
 int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md) {
-    int rc = lt_enter(p ? p->mq : NULL, LT_CALL_CB);
+    int rc = lt_begin(p ? p->mq : NULL, LT_CALL_CB);
     if (rc != 0)
         return rc;
     if (!t || !r)
-        return lt_fail(LEAT_EINVAL, "send: topic or record is NULL");
+        return lt_end(p->mq, lt_fail(LEAT_EINVAL, "send: topic or record is NULL"));
     if (t->mq != p->mq)
-        return lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name);
+        return lt_end(p->mq, lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name));
     struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
-    return lt_send_record(&s, md);
+    return lt_end(p->mq, lt_send_record(&s, md));
 }
 
 int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
                    leat_metadata *md) {
-    int rc = lt_enter(p ? p->mq : NULL, LT_CALL_CB);
+    int rc = lt_begin(p ? p->mq : NULL, LT_CALL_CB);
     if (rc != 0)
         return rc;
     if (!t || (!r && n > 0))
-        return lt_fail(LEAT_EINVAL, "send many: topic or records are NULL");
+        return lt_end(p->mq, lt_fail(LEAT_EINVAL, "send many: topic or records are NULL"));
     if (t->mq != p->mq)
-        return lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name);
+        return lt_end(p->mq, lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name));
     struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
-    return lt_send_many(&s, n, md);
+    return lt_end(p->mq, lt_send_many(&s, n, md));
 }

@@ -336,7 +336,7 @@ static int log_sync_all(leat *mq) {
 
 int lt_log_close(leat *mq) {
     int rc = 0;
-    if (mq->dir && !lt_forked(mq)) {
+    if (mq->dir && lt_stores(mq)) {
         rc = log_sync_all(mq);
         for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t))
             for (int32_t i = 0; i < t->partitions; i++)
@@ -349,8 +349,8 @@ int lt_log_close(leat *mq) {
 // ---- public
 
 int leat_sync(leat *mq) {
-    int rc = lt_enter(mq, LT_CALL);
-    return rc != 0 ? rc : log_sync_all(mq);
+    int rc = lt_begin(mq, LT_CALL);
+    return rc != 0 ? rc : lt_end(mq, log_sync_all(mq));
 }
 
 int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out) {
@@ -434,12 +434,14 @@ int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o, lea
         rc = lt_check_name("topic", name);
     if (rc == 0)
         rc = lt_topic_check_options(o, &full);
+    if (rc == 0)
+        rc = lt_begin(mq, LT_CALL);
     if (rc != 0)
         return rc;
     lt_lock(&mq->log->admin);
     rc = topic_open_locked(mq, name, o, &full, out);
     lt_unlock(&mq->log->admin);
-    return rc;
+    return lt_end(mq, rc);
 }
 
 int lt_topic_destroy(leat_topic *t) {
@@ -491,12 +493,14 @@ int leat_topic_delete(leat *mq, const char *name) {
     int rc = lt_enter(mq, LT_CALL);
     if (rc == 0)
         rc = lt_check_name("topic", name);
+    if (rc == 0)
+        rc = lt_begin(mq, LT_CALL);
     if (rc != 0)
         return rc;
     lt_lock(&mq->log->admin);
     rc = topic_delete_locked(mq, name);
     lt_unlock(&mq->log->admin);
-    return rc;
+    return lt_end(mq, rc);
 }
 
 static int64_t topic_bytes(leat_topic *t) {
@@ -572,5 +576,6 @@ int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t before) 
     if (before < 0 || before > end)
         return lt_fail(LEAT_ERANGE, "topic %s partition %d ends at %lld, before %lld", t->name,
                        partition, (long long)end, (long long)before);
-    return lt_partition_trim(p, before);
+    rc = lt_begin(t->mq, LT_CALL);
+    return rc != 0 ? rc : lt_end(t->mq, lt_partition_trim(p, before));
 }

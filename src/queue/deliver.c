@@ -274,10 +274,8 @@ static bool deliver_nobody_waits(leat_queue *q) {
     return nobody;
 }
 
-int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
-    int rc = lt_enter(q ? q->mq : NULL, LT_CALL);
-    if (rc == 0)
-        rc = lt_check_timeout(timeout_ms);
+static int deliver_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+    int rc = lt_check_timeout(timeout_ms);
     if (rc == 0 && (!m || max == 0))
         rc = lt_fail(LEAT_EINVAL, "queue %s: receive into no message", q->name);
     if (rc == 0)
@@ -292,4 +290,10 @@ int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_
             return rc;
     }
     return deliver_wait(q, timeout_ms, m, max);
+}
+
+int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+    leat *mq = q ? q->mq : NULL;
+    int rc = lt_begin(mq, LT_CALL);
+    return rc != 0 ? rc : lt_end(mq, deliver_receive(q, timeout_ms, m, max));
 }

@@ -354,12 +354,14 @@ int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o, lea
         rc = lt_check_name("queue", name);
     if (rc == 0)
         rc = lt_settings_check(name, o);
+    if (rc == 0)
+        rc = lt_begin(mq, LT_CALL);
     if (rc != 0)
         return rc;
     lt_lock(&mq->log->admin);
     rc = queue_open_locked(mq, name, o, out);
     lt_unlock(&mq->log->admin);
-    return rc;
+    return lt_end(mq, rc);
 }
 
 static int queue_close_locked(leat_queue *q) {
@@ -396,6 +398,8 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
     int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
     if (rc == 0 && !r)
         rc = lt_fail(LEAT_EINVAL, "queue %s: the record is NULL", q->name);
+    if (rc == 0)
+        rc = lt_begin(q->mq, LT_CALL_CB);
     if (rc != 0)
         return rc;
     lt_lock(&q->lock);
@@ -408,13 +412,15 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
         q->sent++;
         lt_unlock(&q->lock);
     }
-    return rc;
+    return lt_end(q->mq, rc);
 }
 
 int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
     int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
     if (rc == 0 && (!s || size_of_s != sizeof *s))
         rc = lt_fail(LEAT_EINVAL, "queue stats: out is NULL or has %zu bytes", size_of_s);
+    if (rc == 0)
+        rc = lt_begin(q->mq, LT_CALL_CB);
     if (rc != 0)
         return rc;
     lt_due_fire(q->mq);
@@ -436,7 +442,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
             s->available += (uint64_t)(end - lt_queue_part(q, i)->window.tail);
     }
     lt_unlock(&q->lock);
-    return rc;
+    return lt_end(q->mq, rc);
 }
 
 // ---- the room
@@ -545,7 +551,7 @@ static int queue_make_durable(leat_queue *q) {
 int lt_queues_close(leat *mq) {
     struct lt_list *all = &mq->queues->all;
     int first = 0;
-    bool stored = mq->dir && !lt_forked(mq);
+    bool stored = mq->dir && lt_stores(mq);
     for (struct lt_node *n = lt_list_first(all); n && stored; n = lt_list_next(all, n)) {
         int rc = queue_make_durable(LT_CONTAINER(n, leat_queue, node));
         first = first ? first : rc;

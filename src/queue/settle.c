@@ -205,15 +205,19 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
 
 // ---- public
 
+// On success lt_end follows.
 static int settle_enter(leat_queue *q, const leat_message *m, const char *what) {
-    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
-    if (rc == 0 && !m)
+    int rc = lt_begin(q ? q->mq : NULL, LT_CALL_CB);
+    if (rc != 0)
+        return rc;
+    if (!m)
         rc = lt_fail(LEAT_EINVAL, "%s: the message is NULL", what);
     if (rc == 0)
         rc = lt_fault(q->mq, LEAT_OP_SETTLE, q->name, -1, true);
-    if (rc == 0)
-        lt_due_fire(q->mq);
-    return rc;
+    if (rc != 0)
+        return lt_end(q->mq, rc);
+    lt_due_fire(q->mq);
+    return 0;
 }
 
 static int settle_check_ms(const char *what, int64_t ms) {
@@ -243,18 +247,20 @@ int leat_queue_ack(leat_queue *q, leat_message *m) {
         rc = lt_queue_settle_sync(q, partition);
     if (release || disk)
         lt_queue_release(q);
+    (void)lt_end(q->mq, rc);
     return rc;
 }
 
 int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t flags) {
     settle_end_view(q, m);
     int rc = settle_enter(q, m, "nack");
-    if (rc == 0)
-        rc = settle_check_ms("nack", delay_ms);
+    if (rc != 0)
+        return rc;
+    rc = settle_check_ms("nack", delay_ms);
     if (rc == 0 && flags != 0)
         rc = lt_fail(LEAT_EINVAL, "nack: unknown flags %#x", flags);
     if (rc != 0)
-        return rc;
+        return lt_end(q->mq, rc);
     uint32_t partition = 0;
     lt_lock(&q->lock);
     rc = settle_nack(q, m, delay_ms, &partition);
@@ -263,20 +269,21 @@ int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t f
     lt_unlock(&q->lock);
     lt_queue_wake(q);
     lt_queue_move(q);
-    return disk ? lt_queue_settle_sync(q, partition) : rc;
+    return lt_end(q->mq, disk ? lt_queue_settle_sync(q, partition) : rc);
 }
 
 int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms) {
     int rc = settle_enter(q, m, "extend");
-    if (rc == 0)
-        rc = settle_check_ms("extend", ms);
     if (rc != 0)
         return rc;
+    rc = settle_check_ms("extend", ms);
+    if (rc != 0)
+        return lt_end(q->mq, rc);
     lt_lock(&q->lock);
     rc = settle_extend(q, m, ms);
     lt_queue_plan(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q);
     lt_queue_move(q);
-    return rc;
+    return lt_end(q->mq, rc);
 }

@@ -132,15 +132,20 @@ int lt_dir_open(leat *mq, const char *dir, bool *create) {
     return rc;
 }
 
-void lt_dir_close(leat *mq) {
+void lt_dir_unlock(leat *mq) {
     // Said, not left to the last close: a fork of this process may live on with the descriptor.
     if (mq->lock_fd >= 0 && !lt_forked(mq))
         (void)mq->os->unlock(mq->os, mq->lock_fd);
     if (mq->lock_fd >= 0)
         (void)mq->os->close(mq->os, mq->lock_fd);
+    mq->lock_fd = -1;
+}
+
+void lt_dir_close(leat *mq) {
+    lt_dir_unlock(mq);
     if (mq->dir_fd >= 0)
         (void)mq->os->close(mq->os, mq->dir_fd);
     lt_free(&mq->mem, mq->dir);
     mq->dir = NULL;
-    mq->dir_fd = mq->lock_fd = -1;
+    mq->dir_fd = -1;
 }

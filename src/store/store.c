@@ -5,6 +5,7 @@
 #include "log/log.h"
 #include "pubsub/pubsub.h"
 #include "queue/queue.h"
+#include "store/crash.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,7 @@ static int store_check_options(const leat_options *o) {
     int rc = lt_check_reserved("store options", o->reserved, 8);
     if (rc != 0)
         return rc;
-    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_MUST_EXIST | LEAT_SKIP_ROT))
+    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_MUST_EXIST | LEAT_SKIP_ROT | LEAT_CRASHABLE))
         return lt_fail(LEAT_EINVAL, "store options: unknown flags %#x", o->flags);
     if (o->threads != 0 && o->threads != LEAT_NO_THREADS)
         return lt_fail(LEAT_EINVAL, "store options: threads is %d", o->threads);
@@ -61,15 +62,26 @@ static int store_open_rooms(leat *mq, bool create) {
     return rc;
 }
 
-int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat **out) {
-    static const leat_options defaults;
-    o = o ? o : &defaults;
-    if (!out)
-        return lt_fail(LEAT_EINVAL, "open: out is NULL");
-    *out = NULL;
-    int rc = store_check_options(o);
-    if (rc != 0)
-        return rc;
+// *mq has its core. Opens the rest, and on failure leaves nothing but the core.
+static int store_open_all(leat *mq, const char *dir, const leat_options *o, leat *crashed) {
+    int rc = lt_crash_prepare(mq, o, crashed, &dir);
+    bool create = true;
+    if (rc == 0 && dir)
+        rc = lt_dir_open(mq, dir, &create);
+    if (rc == 0 && dir)
+        rc = store_choose_write(mq, o->write);
+    if (rc == 0)
+        rc = store_open_rooms(mq, create);
+    if (rc != 0) {
+        lt_dir_close(mq);
+        lt_crash_end(mq);
+    }
+    return rc;
+}
+
+// As lt_store_open; `crashed`: in the place of that one.
+static int store_open(const char *dir, const leat_options *o, struct lt_os *os, leat *crashed,
+                      leat **out) {
     struct lt_mem mem = { .fn = o->alloc, .ctx = o->alloc_ctx };
     leat *mq = lt_zalloc(&mem, sizeof *mq);
     if (!mq)
@@ -77,25 +89,33 @@ int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat
     mq->mem.fn = mem.fn;
     mq->mem.ctx = mem.ctx;
     mq->dir_fd = mq->lock_fd = -1;
-    rc = lt_core_init(mq, o, os);
+    int rc = lt_core_init(mq, o, os);
     if (rc != 0)
         goto no_core;
-    bool create = true;
-    rc = dir ? lt_dir_open(mq, dir, &create) : 0;
-    if (rc == 0 && dir)
-        rc = store_choose_write(mq, o->write);
-    if (rc == 0)
-        rc = store_open_rooms(mq, create);
+    rc = store_open_all(mq, dir, o, crashed);
     if (rc == 0) {
         *out = mq;
         lt_trace(mq, "open", NULL, NULL, 0);
         return 0;
     }
-    lt_dir_close(mq);
     lt_core_fini(mq);
 no_core:
     lt_free(&mem, mq);
     return rc;
+}
+
+int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat **out) {
+    static const leat_options defaults;
+    o = o ? o : &defaults;
+    if (!out)
+        return lt_fail(LEAT_EINVAL, "open: out is NULL");
+    *out = NULL;
+    int rc = store_check_options(o);
+    return rc != 0 ? rc : store_open(dir, o, os, NULL, out);
+}
+
+int lt_store_reopen(leat *crashed, const char *dir, const leat_options *o, leat **out) {
+    return store_open(dir, o, crashed->clock.os, crashed, out);
 }
 
 int leat_open(const char *dir, const leat_options *o, leat **out) {
@@ -169,13 +189,22 @@ static int store_views(leat *mq) {
                    out == 1 ? " is" : "s are");
 }
 
+// With LEAT_STRICT: LEAT_EBUSY names what is leased. A crash ended all leases.
+static int store_leased(leat *mq) {
+    bool strict = (mq->flags & LEAT_STRICT) && !atomic_load(&mq->crashed);
+    return strict ? lt_queues_leased(mq) : 0;
+}
+
 static int store_free(leat *mq) {
     struct lt_mem mem = { .fn = mq->mem.fn, .ctx = mq->mem.ctx };
     lt_trace(mq, "close", NULL, NULL, 0);
+    if (lt_forked(mq))
+        lt_crash_in_fork(mq);
     int rc = lt_queues_close(mq);
     lt_channels_close(mq);
     int log_rc = lt_log_close(mq);
     lt_dir_close(mq);
+    lt_crash_end(mq);
     lt_core_fini(mq);
     lt_free(&mem, mq);
     return rc != 0 ? rc : log_rc;
@@ -187,8 +216,8 @@ int leat_close(leat *mq, int64_t timeout_ms) {
         rc = store_children(mq);
         if (rc == 0)
             rc = store_views(mq);
-        if (rc == 0 && (mq->flags & LEAT_STRICT))
-            rc = lt_queues_leased(mq);
+        if (rc == 0)
+            rc = store_leased(mq);
     }
     return rc != 0 ? rc : store_free(mq);
 }
@@ -236,7 +265,7 @@ int leat_close_all(leat *mq, int64_t timeout_ms) {
     if (mq->flags & LEAT_STRICT) {
         rc = store_views(mq);
         if (rc == 0)
-            rc = lt_queues_leased(mq);
+            rc = store_leased(mq);
         if (rc != 0)
             return rc;
     }
