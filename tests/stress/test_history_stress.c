@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+// The stream under load, written down and checked: four producers, two groups whose members come
+// and go, one of them reading only what is durable, segments of 16 KiB, and between the rounds the
+// store is closed, killed and loses its power, while everybody is at it. What the history shows
+// must hold whatever the order of things was.
+#include "leat.h"
+#include "leat_test.h"
+#include "lib/check.h"
+#include "lib/history.h"
+#include "lib/scratch.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    PARTITIONS = 3,
+    PRODUCERS = 4,
+    MEMBERS = 4, // two of each group
+    SENDS = 150, // of a producer in a round
+    ROUNDS = 4,
+    EVENTS = 60000
+};
+
+static struct history h;
+static char dir[SCRATCH_PATH];
+static leat *mq;
+static leat_topic *t;
+static atomic_int sent, member_count, producing; // producing: producers that are not done
+
+// ---- producers
+
+static uint64_t value_of(const leat_message *m) {
+    return strtoull(m->value.data, NULL, 10);
+}
+
+static int send_one(leat_producer *p, int thread, uint64_t value, int acks) {
+    char text[128], key[16];
+    (void)snprintf(text, sizeof text, "%llu %0100d", (unsigned long long)value, 0);
+    (void)snprintf(key, sizeof key, "%llu", (unsigned long long)value % 7);
+    struct history_event what = { .op = HISTORY_SEND,
+                                  .thread = thread,
+                                  .partition = (int32_t)(value % PARTITIONS),
+                                  .offset = -1,
+                                  .key = value % 7,
+                                  .value = value,
+                                  .acks = acks };
+    leat_record r = { .key = leat_str(key),
+                      .value = leat_str(text),
+                      .to_partition = LEAT_PARTITION(what.partition) };
+    leat_metadata md = { .offset = -1 };
+    struct history_event *e = history_begin(&h, &what);
+    int rc = leat_send(p, t, &r, &md);
+    e->offset = md.offset;
+    e->hash = history_hash_record(&r, md.timestamp_ms);
+    history_end(&h, e, history_outcome_of(rc));
+    cr_assert(rc == 0 || rc == LEAT_ECLOSED, "%s", leat_errmsg());
+    return rc;
+}
+
+static atomic_ullong next_value = 1;
+
+static void *produce(void *arg) {
+    int thread = (int)(intptr_t)arg, rc = 0;
+    leat_producer *log, *disk;
+    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &log));
+    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_DISK }, &disk));
+    for (int i = 0; i < SENDS && rc == 0; i++) {
+        bool durable = i % 8 == thread % 8;
+        rc = send_one(durable ? disk : log, thread, atomic_fetch_add(&next_value, 1),
+                      durable ? LEAT_ACKS_DISK : LEAT_ACKS_LOG);
+        atomic_fetch_add(&sent, 1);
+    }
+    ok(leat_producer_close(log, 0));
+    ok(leat_producer_close(disk, 0));
+    atomic_fetch_sub(&producing, 1);
+    return NULL;
+}
+
+// ---- members
+
+struct member {
+    leat_consumer *c;
+    int group, number;
+    bool owns[PARTITIONS];
+    uint64_t polled; // ticket before the last poll
+};
+
+static struct history_event about(const struct member *m, enum history_op op, int32_t partition) {
+    return (struct history_event){
+        .op = op, .group = m->group, .member = m->number, .partition = partition
+    };
+}
+
+// Writes down what came and went since the last poll began.
+static void note_owned(struct member *m, const leat_position *pos, int n) {
+    bool owns[PARTITIONS] = { false };
+    for (int i = 0; i < n; i++)
+        owns[pos[i].partition] = true;
+    for (int32_t k = 0; k < PARTITIONS && n >= 0; k++) {
+        if (owns[k] == m->owns[k])
+            continue;
+        struct history_event what = about(m, owns[k] ? HISTORY_OWN : HISTORY_LOST, k);
+        history_note(&h, &what)->invoked = m->polled;
+        m->owns[k] = owns[k];
+    }
+}
+
+static void note_read(const struct member *m, const leat_message *msg) {
+    struct history_event what = about(m, HISTORY_READ, msg->partition);
+    what.offset = msg->offset;
+    what.value = value_of(msg);
+    what.key = strtoull(msg->key.data, NULL, 10);
+    what.hash = history_hash(msg);
+    what.durable = m->group == 2;
+    (void)history_note(&h, &what);
+}
+
+static int commit(struct member *m, const leat_position *pos, int n) {
+    struct history_event *e[PARTITIONS] = { NULL };
+    for (int i = 0; i < n; i++) {
+        struct history_event what = about(m, HISTORY_COMMIT, pos[i].partition);
+        what.offset = pos[i].offset;
+        if (pos[i].offset >= 0)
+            e[i] = history_begin(&h, &what);
+    }
+    int rc = leat_commit(m->c);
+    for (int i = 0; i < n; i++)
+        if (e[i])
+            history_end(&h, e[i], history_outcome_of(rc));
+    cr_assert(rc == 0 || rc == LEAT_EFENCED || rc == LEAT_ECLOSED, "%s", leat_errmsg());
+    return rc == LEAT_ECLOSED ? rc : 0;
+}
+
+// One poll and one commit. Returns how many came, or LEAT_ECLOSED.
+static int read_some(struct member *m) {
+    const leat_message *msg;
+    leat_position pos[PARTITIONS];
+    struct history_event what = about(m, HISTORY_POLL, -1), *poll = history_begin(&h, &what);
+    m->polled = poll->invoked;
+    int n = leat_poll(m->c, 2, &msg);
+    cr_assert(n >= 0 || n == LEAT_ECLOSED, "%s", leat_errmsg());
+    int owned = n < 0 ? n : leat_consumer_positions(m->c, 0, pos, PARTITIONS);
+    history_end(&h, poll, history_outcome_of(n));
+    note_owned(m, pos, owned);
+    for (int i = 0; i < n; i++)
+        note_read(m, &msg[i]);
+    int rc = owned < 0 ? owned : commit(m, pos, owned);
+    return rc < 0 ? rc : n;
+}
+
+// closed: the last poll may have given up partitions before it found the store shut down.
+static void leave(struct member *m, bool closed) {
+    uint64_t since = closed && m->polled ? m->polled : history_ticket(&h);
+    ok(leat_consumer_close(m->c));
+    for (int32_t k = 0; k < PARTITIONS; k++) {
+        struct history_event what = about(m, HISTORY_LOST, k);
+        if (m->owns[k])
+            history_note(&h, &what)->invoked = since;
+    }
+}
+
+// Members of a group that read for a while, leave, and are followed by others, until the producers
+// are done and nothing more comes.
+static void *consume(void *arg) {
+    int group = 1 + (int)(intptr_t)arg % 2, rc = 1;
+    for (unsigned turn = (unsigned)(intptr_t)arg; rc >= 0; turn++) {
+        struct member m = { .group = group, .number = atomic_fetch_add(&member_count, 1) };
+        leat_consumer_options o = { .max_poll_records = 20,
+                                    .isolation = group == 2 ? LEAT_READ_DURABLE : LEAT_READ_LOG };
+        rc = leat_consumer_open(mq, group == 1 ? "log" : "disk", &o, &m.c);
+        if (rc < 0)
+            break;
+        rc = leat_consumer_subscribe(m.c, "t");
+        for (unsigned i = 0; rc >= 0 && i < 3 + turn % 7; i++) {
+            bool done = atomic_load(&producing) == 0;
+            rc = read_some(&m);
+            if (done && rc == 0)
+                rc = LEAT_ETIMEDOUT; // the end of this thread, not an error
+        }
+        leave(&m, rc == LEAT_ECLOSED);
+    }
+    cr_assert(rc == LEAT_ECLOSED || rc == LEAT_ETIMEDOUT, "%d: %s", rc, leat_errmsg());
+    return NULL;
+}
+
+// ---- looking at it all
+
+static void look_up(int look, int32_t partition, int64_t timestamp_ms) {
+    struct history_event what = {
+        .op = HISTORY_LOOKUP, .scan = look, .partition = partition, .timestamp_ms = timestamp_ms
+    };
+    cr_assert_geq(leat_topic_offset_at(t, partition, timestamp_ms, &what.offset), 0);
+    (void)history_note(&h, &what);
+}
+
+static void look_at_partition(int look, int32_t partition) {
+    leat_consumer *c;
+    const leat_message *m;
+    leat_range r;
+    int n;
+    ok(leat_topic_range(t, partition, &r));
+    struct history_event range = { .op = HISTORY_RANGE,
+                                   .scan = look,
+                                   .partition = partition,
+                                   .begin = r.begin,
+                                   .end = r.end,
+                                   .durable_end = r.durable_end };
+    (void)history_note(&h, &range);
+    ok(leat_consumer_open(mq, NULL, NULL, &c));
+    ok(leat_consumer_assign(
+        c, &(leat_position){ .topic = "t", .partition = partition, .offset = LEAT_BEGIN }, 1));
+    while ((n = leat_poll(c, 0, &m)) > 0)
+        for (int i = 0; i < n; i++) {
+            struct history_event what = { .op = HISTORY_SCAN,
+                                          .scan = look,
+                                          .partition = partition,
+                                          .offset = m[i].offset,
+                                          .timestamp_ms = m[i].timestamp_ms,
+                                          .value = value_of(&m[i]),
+                                          .key = strtoull(m[i].key.data, NULL, 10),
+                                          .hash = history_hash(&m[i]) };
+            (void)history_note(&h, &what);
+            if (i == 7)
+                look_up(look, partition, m[i].timestamp_ms + 1);
+        }
+    cr_assert_eq(n, 0, "%s", leat_errmsg());
+    ok(leat_consumer_close(c));
+}
+
+static void look(int number) {
+    for (int32_t k = 0; k < PARTITIONS; k++)
+        look_at_partition(number, k);
+}
+
+static void delete_front(int32_t partition) {
+    leat_range r;
+    ok(leat_topic_range(t, partition, &r));
+    struct history_event what = { .op = HISTORY_DELETE,
+                                  .partition = partition,
+                                  .offset = r.begin + (r.end - r.begin) / 3 };
+    struct history_event *e = history_begin(&h, &what);
+    int rc = leat_topic_delete_records(t, partition, what.offset);
+    history_end(&h, e, history_outcome_of(rc));
+    ok(rc);
+}
+
+// ---- recovery
+
+// Opens and closes a store and returns what it is then. Owns: free it.
+static char *recover(const char *path, int *rc) {
+    leat *again;
+    *rc = leat_open(path, NULL, &again);
+    if (*rc == 0)
+        ok(leat_close_all(again, 0));
+    return scratch_listing(path);
+}
+
+// Kills the store while nobody looks (a copy of its directory is what that leaves), and recovers
+// the copy twice.
+static void check_recovering(void) {
+    char copy[SCRATCH_PATH];
+    int rc, rc_again;
+    scratch_join(copy, dir, "../%s.copy", strrchr(dir, '/') + 1);
+    scratch_copy(dir, copy);
+    char *before = scratch_listing(copy), *after = recover(copy, &rc);
+    char *again = recover(copy, &rc_again);
+    struct check_recovery r = {
+        .before = before, .after = after, .again = again, .rc = rc, .damaged_offset = -1
+    };
+    const char *bad = check_r1_idempotent(&r);
+    bad = bad ? bad : check_r2_sealed_files_stay(&r);
+    bad = bad ? bad : check_r3_errors_change_nothing(&r);
+    cr_assert(rc == 0 && rc_again == 0 && !bad, "%d, %d: %s", rc, rc_again, bad);
+    free(before);
+    free(after);
+    free(again);
+    scratch_remove(copy);
+}
+
+// ---- rounds
+
+static void open_topic(void) {
+    leat_topic_options o = { .partitions = PARTITIONS, .segment_bytes = 16384 };
+    ok(leat_topic_open(mq, "t", &o, &t));
+}
+
+// Ends the store in one of three ways, while the threads are at it unless it is closed.
+static void end_round(int how, pthread_t *thread) {
+    struct history_event what = { .op = HISTORY_CRASH, .how = how };
+    struct history_event *e = NULL;
+    leat *old = mq, *reopened = NULL;
+    if (how != 0) {
+        while (atomic_load(&sent) < PRODUCERS * SENDS / 2)
+            (void)sched_yield();
+        e = history_begin(&h, &what);
+        ok(leat_crash(old, how, &reopened));
+    }
+    for (int i = 0; i < PRODUCERS + MEMBERS; i++)
+        cr_assert_eq(pthread_join(thread[i], NULL), 0);
+    if (how == 0) {
+        check_recovering(); // with what is not synced
+        e = history_begin(&h, &what);
+    }
+    ok(leat_close_all(old, 0));
+    leat_options o = { .flags = LEAT_CRASHABLE, .seed = 3 };
+    if (how == 0)
+        ok(leat_open(dir, &o, &reopened));
+    history_end(&h, e, HISTORY_OK);
+    mq = reopened;
+}
+
+Test(stress, the_history_of_a_stream_with_crashes_is_sound) {
+    static const int how[ROUNDS] = { 0, LEAT_KILL, LEAT_POWER_CUT, LEAT_POWER_CUT };
+    scratch_make(dir);
+    history_init(&h, EVENTS);
+    ok(leat_open(dir, &(leat_options){ .flags = LEAT_CRASHABLE, .seed = 3 }, &mq));
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t thread[PRODUCERS + MEMBERS];
+        open_topic();
+        atomic_store(&sent, 0);
+        atomic_store(&producing, PRODUCERS);
+        for (intptr_t i = 0; i < PRODUCERS; i++)
+            cr_assert_eq(pthread_create(&thread[i], NULL, produce, (void *)i), 0);
+        for (intptr_t i = 0; i < MEMBERS; i++)
+            cr_assert_eq(pthread_create(&thread[PRODUCERS + i], NULL, consume, (void *)i), 0);
+        end_round(how[round], thread);
+        open_topic();
+        check_recovering();
+        look(round + 1);
+        if (round % 2 == 0)
+            delete_front(round % PARTITIONS);
+    }
+    ok(leat_close_all(mq, 0));
+    const char *bad = check_history(&h);
+    cr_assert_null(bad, "%s", bad);
+    history_fini(&h);
+    scratch_remove(dir);
+}
