@@ -305,10 +305,24 @@ static int partition_sync_segment(struct lt_partition *p, struct lt_segment *s, 
                    : lt_fail_os(rc, "syncing segment %lld in %s", (long long)s->base, s->mq->dir);
 }
 
-// Syncs all that was appended below `target`, then what else its being found again rests on. The
+// Pays the owed syncs of directories. Before any record is synced: a seal, and what later records
+// say of what is durable, must not outlive the name of a segment in front of them. Locks: as below.
+static int partition_pay_dirs(struct lt_partition *p, bool *lost) {
+    if (!p->dir_owed)
+        return 0;
+    p->dir_owed = false; // a segment made from here on owes its own
+    lt_unlock(&p->lock);
+    int rc = partition_sync_dirs(p);
+    lt_lock(&p->lock);
+    p->dir_owed |= rc != 0;
+    *lost = rc != 0 && lt_manifest_poisoned(&p->mq->log->manifest);
+    return rc;
+}
+
+// Syncs all that was appended below `target`, and what else its being found again rests on. The
 // lock is held at entry and exit, not during system calls; p->syncing keeps others out.
 static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost) {
-    int rc = 0;
+    int rc = partition_pay_dirs(p, lost);
     uint64_t upto = 0;
     bool rolled = false;
     struct lt_segment *s = NULL;
@@ -331,19 +345,11 @@ static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost)
             lt_segment_sealed(s, sealed);
         partition_drop_synced(p, s);
     }
-    bool dirs = rc == 0 && p->dir_owed;
-    if (dirs)
-        p->dir_owed = false; // a segment made from here on owes its own
     lt_unlock(&p->lock);
-    int dirs_rc = dirs ? partition_sync_dirs(p) : 0;
-    if (rc == 0)
-        rc = dirs_rc;
     if (rc == 0)
         rc = lt_manifest_sync(&p->mq->log->manifest);
     *lost |= rc != 0 && lt_manifest_poisoned(&p->mq->log->manifest);
     lt_lock(&p->lock);
-    if (dirs_rc != 0)
-        p->dir_owed = true;
     return rc;
 }
 
