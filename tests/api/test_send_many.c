@@ -269,6 +269,36 @@ Test(send_many, a_batch_has_at_most_64_mib, .init = make_dir, .fini = drop_dir) 
     }
 }
 
+// A segment of which the batch takes all or nearly all leaves its seal no room in the mapping of
+// the next run.
+Test(send_many, a_segment_that_is_filled_up_is_sealed_after_a_reopen, .init = make_dir,
+     .fini = drop_dir) {
+    for (int disk = 1; disk < 3; disk++) {
+        for (size_t less = 0; less <= 128; less += 8) {
+            open_store(disk, 1); // segments of 16 KiB
+            recs[0] = (leat_record){ .value = { large, 4000 - 33 } };
+            recs[1] = (leat_record){ .value = { large, 8288 - 33 - less } };
+            ok(leat_send_many(p, t, recs, 2, md));
+            ok(leat_close_all(mq, 0));
+            open_store(disk, 1);
+            ok(leat_send_many(p, t, recs, 2, md));
+            cr_assert_eq(md[1].offset, 3);
+            ok(leat_sync(mq));
+            ok(leat_close_all(mq, 0));
+            open_store(disk, 1);
+            ends_are(0, 4);
+            leat_consumer *c;
+            const leat_message *m;
+            ok(leat_consumer_open(mq, NULL, NULL, &c));
+            ok(leat_consumer_assign(c, &(leat_position){ .topic = "t" }, 1));
+            gives(4, leat_poll(c, 0, &m));
+            cr_assert_eq(m[3].value.size, recs[1].value.size);
+            ok(leat_close_all(mq, 0));
+            scratch_remove(dir);
+        }
+    }
+}
+
 Test(send_many, a_full_memory_store_stores_none_of_it) {
     leat_options o = { .memory_max_bytes = 256 * 1024, .clock = LEAT_CLOCK_MANUAL };
     ok(leat_open_memory(&o, &mq));
