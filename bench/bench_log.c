@@ -8,7 +8,9 @@
 //  append-durable-1             acks DISK, beside a bare loop of store and fdatasync; KiB that went
 //                               to the device per ack
 //  append-durable-16            16 threads, beside one
+//  send-many-100                leat_send_many of 100 records, beside one at a time
 //  open-1g                      a clean open of a store of 1 GiB; page faults
+//  topics-10000                 one record each, until all is on disk: seconds, KiB each
 //  bytes-per-record             kept beyond the value, with one queue, over full segments
 //
 // Usage: bench_log [DIRECTORY], default the current one.
@@ -187,6 +189,27 @@ static double sends(leat *mq, int32_t acks, int n) {
     return n / took;
 }
 
+static double sends_by_100(leat *mq) {
+    enum { BATCH = 100, BATCHES = SYNCS / 3 };
+    static leat_record batch[BATCH];
+    leat_topic *t;
+    leat_producer *p;
+    char value[VALUE];
+    memset(value, 'x', sizeof value);
+    for (int i = 0; i < BATCH; i++)
+        batch[i] = (leat_record){ .value = { value, sizeof value } };
+    must(leat_topic_open(mq, "bench", NULL, &t), "topic");
+    must(leat_producer_open(mq, NULL, &p), "producer");
+    must(leat_send_many(p, t, batch, BATCH, NULL), "send many");
+    double begin = now_s();
+    for (int i = 0; i < BATCHES; i++)
+        must(leat_send_many(p, t, batch, BATCH, NULL), "send many");
+    double took = now_s() - begin;
+    must(leat_producer_close(p, 0), "producer close");
+    must(leat_topic_delete(mq, "bench"), "topic delete");
+    return BATCH * BATCHES / took / 1e3;
+}
+
 struct sender {
     leat_producer *p;
     leat_topic *t;
@@ -257,7 +280,7 @@ static void bench_append(leat *memory, leat *disk) {
 }
 
 static void bench_durable(leat *disk) {
-    double run[3][RUNS], kib[RUNS];
+    double run[4][RUNS], kib[RUNS];
     char path[4200];
     (void)snprintf(path, sizeof path, "%s/bare", root);
     for (int i = 0; i < RUNS; i++) {
@@ -266,6 +289,7 @@ static void bench_durable(leat *disk) {
         run[1][i] = sends(disk, LEAT_ACKS_DISK, SYNCS) / 1e3;
         kib[i] = (written() - before) / 1024 / SYNCS;
         run[2][i] = sends_of_many(disk);
+        run[3][i] = sends_by_100(disk);
     }
     double bare = report("fdatasync-loop", run[0], "thousand/s");
     double one = report("append-durable-1", run[1], "thousand/s");
@@ -273,6 +297,8 @@ static void bench_durable(leat *disk) {
     (void)report("", kib, "KiB written per ack");
     double many = report("append-durable-16", run[2], "thousand/s");
     printf("%-22s %10.2f times one thread\n", "", many / one);
+    many = report("send-many-100", run[3], "thousand/s");
+    printf("%-22s %10.2f times one at a time\n", "", many / one);
 }
 
 static void bench_open(void) {
@@ -353,6 +379,54 @@ static void bench_bytes(void) {
            (log - value) / RECORDS, index / RECORDS);
 }
 
+static double resident_kib(void) {
+    long pages = 0, unused;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%ld %ld", &unused, &pages) != 2)
+        die("/proc/self/statm");
+    (void)fclose(f);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+static double make_topics(leat *mq, int n) {
+    leat_producer *p;
+    double begin = now_s();
+    must(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p), "producer");
+    for (int i = 0; i < n; i++) {
+        leat_topic *t;
+        char name[32];
+        (void)snprintf(name, sizeof name, "topic-%d", i);
+        must(leat_topic_open(mq, name, NULL, &t), "topic");
+        leat_record r = { .value = leat_str(name) };
+        must(leat_send(p, t, &r, NULL), "send");
+    }
+    must(leat_sync(mq), "sync");
+    return now_s() - begin;
+}
+
+static void bench_topics(void) {
+    enum { TOPICS = 10000 };
+    char dir[4200], command[4400];
+    leat *mq;
+    long long kib = 0;
+    double before = resident_kib();
+    must(leat_open_memory(&(leat_options){ .memory_max_bytes = LEAT_UNLIMITED }, &mq), "open");
+    double took = make_topics(mq, TOPICS);
+    printf("%-22s %10.3f s in memory, %.1f KiB each\n", "topics-10000", took,
+           (resident_kib() - before) / TOPICS);
+    must(leat_close_all(mq, 0), "close");
+    (void)snprintf(dir, sizeof dir, "%s/topics", root);
+    must(leat_open(dir, NULL, &mq), "open");
+    took = make_topics(mq, TOPICS);
+    (void)snprintf(command, sizeof command, "du -sk '%s'", dir);
+    FILE *f = popen(command, "r");
+    if (!f || fscanf(f, "%lld", &kib) != 1)
+        die("du");
+    (void)pclose(f);
+    printf("%-22s %10.3f s on disk, %.1f KiB each\n", "", took, (double)kib / TOPICS);
+    must(leat_close_all(mq, 0), "close");
+}
+
 int main(int argc, char **argv) {
     (void)snprintf(root, sizeof root, "%s/bench-log-XXXXXX", argc > 1 ? argv[1] : ".");
     if (!mkdtemp(root))
@@ -366,6 +440,7 @@ int main(int argc, char **argv) {
     bench_durable(disk);
     must(leat_close_all(memory, 0), "close");
     must(leat_close_all(disk, 0), "close");
+    bench_topics();
     bench_open();
     bench_bytes();
     (void)snprintf(command, sizeof command, "rm -rf '%s'", root);
