@@ -267,6 +267,20 @@ LEAT_API int leat_shutdown(leat *mq);
 // Blocks   for a sync of each partition with unsynced records, shared with its senders.
 LEAT_API int leat_sync(leat *mq);
 
+typedef struct {
+    uint64_t appended, read, synced;  // records: sent, returned by polls, made durable by a sync
+    uint64_t published;               // on channels
+    uint64_t received, acked;         // messages of queues
+    uint64_t bytes, topics, segments; // of the segments, what is allocated ahead included
+    uint64_t maps, fds, threads;      // of files: mappings, descriptors; leat starts no thread
+    uint64_t cut_records, cut_bytes, damaged_ranges;
+    uint64_t fs_class; // LEAT_WRITE_MAPPED or LEAT_WRITE_PWRITE: how it writes; 0: in memory
+} leat_stats;
+
+// leat_get_stats tells what was done since the store was opened, and what it takes now.
+// Threads  [any] [cb]
+LEAT_API int leat_get_stats(leat *mq, leat_stats *s, size_t size_of_s);
+
 // leat_close closes the store when nothing else of it is open, and makes its data durable.
 // Returns  LEAT_EBUSY naming what is still open or held, or (LEAT_STRICT) leased: nothing is
 //          closed; LEAT_EIO, LEAT_ENOSPC, LEAT_EPOISONED: closed, but not all made durable.

@@ -30,6 +30,8 @@ struct lt_child {
     // Tells whether close would be LEAT_EBUSY, so that leat_close_all can refuse before it closes
     // anything; NULL: never. Reads an atomic, takes no lock.
     bool (*busy)(const struct lt_child *child);
+    // Adds what the handle counts to *s; NULL: nothing. Takes no lock.
+    void (*count)(const struct lt_child *child, leat_stats *s);
 };
 
 struct leat {
@@ -50,8 +52,10 @@ struct leat {
     _Atomic int64_t
         dirty_bytes; // appended to segments on disk, not synced, in steps; relaxed: a sum
     int64_t dirty_bytes_max, dirty_step;
-    unsigned fork_epoch; // of the process that opened it
-    atomic_bool shut;    // set once by leat_shutdown; seq_cst
+    _Atomic int64_t words;      // files of queues' words, each mapped; relaxed, for the stats alone
+    _Atomic uint64_t read_gone; // by consumers that are closed; relaxed, the same
+    unsigned fork_epoch;        // of the process that opened it
+    atomic_bool shut;           // set once by leat_shutdown; seq_cst
     atomic_bool crashed; // set once by leat_crash: what is stored is another handle's now; seq_cst
     int inside;          // calls between lt_begin and lt_end; guarded by the clock's lock
     struct lt_clock clock;

@@ -8,6 +8,7 @@
 #include <assert.h>
 
 enum { GRACE_ROUNDS_MAX = 4 }; // arbitrary: how often a poller looks again for others
+#define GRACE_ENTRY (UINT64_C(1) << LT_GRACE_BITS)
 
 // Numbers threads as they come, to spread them over the stripes. Relaxed: any number will do.
 static atomic_uint grace_threads;
@@ -30,16 +31,25 @@ uint32_t lt_grace_enter(struct lt_grace *g) {
         grace_thread = atomic_fetch_add_explicit(&grace_threads, 1, memory_order_relaxed) + 1;
     uint32_t stripe = grace_thread % LT_GRACE_STRIPES;
     uint32_t phase = atomic_load(&g->phase);
-    atomic_fetch_add(&g->stripe[stripe].readers[phase], 1);
+    atomic_fetch_add(&g->stripe[stripe].readers[phase], GRACE_ENTRY + 1);
     return stripe * 2 + phase;
 }
 
 void lt_grace_leave(struct lt_grace *g, uint32_t token) {
     // Only who brings a counter to 0 can have ended a batch's wait. If `owed` is still 0 here, then
     // retire raises it later and polls itself.
-    if (atomic_fetch_sub(&g->stripe[token / 2].readers[token % 2], 1) == 1 &&
-        atomic_load(&g->owed) != 0)
+    uint64_t was = atomic_fetch_sub(&g->stripe[token / 2].readers[token % 2], 1);
+    if (was % GRACE_ENTRY == 1 && atomic_load(&g->owed) != 0)
         lt_grace_poll(g);
+}
+
+uint64_t lt_grace_entered(const struct lt_grace *g) {
+    uint64_t sum = 0;
+    for (int i = 0; i < LT_GRACE_STRIPES; i++)
+        for (int phase = 0; phase < 2; phase++)
+            sum += atomic_load_explicit(&g->stripe[i].readers[phase], memory_order_relaxed) /
+                   GRACE_ENTRY;
+    return sum;
 }
 
 void lt_grace_retire(struct lt_grace *g, struct lt_retired *r,
@@ -55,7 +65,7 @@ void lt_grace_retire(struct lt_grace *g, struct lt_retired *r,
 // grace_idle says whether each counter of phase was seen at 0.
 static bool grace_idle(struct lt_grace *g, unsigned phase) {
     for (int i = 0; i < LT_GRACE_STRIPES; i++)
-        if (atomic_load(&g->stripe[i].readers[phase]) != 0)
+        if (atomic_load(&g->stripe[i].readers[phase]) % GRACE_ENTRY != 0)
             return false;
     return true;
 }

@@ -38,7 +38,8 @@
 
 enum {
     LT_GRACE_STRIPES = 8, // arbitrary: more than the threads that publish at once on small machines
-    LT_GRACE_LINE = 64    // bytes; stripes this far apart share no cache line
+    LT_GRACE_LINE = 64,   // bytes; stripes this far apart share no cache line
+    LT_GRACE_BITS = 20    // of a counter of readers: more than stacks have room for
 };
 
 // struct lt_retired is put into what will be retired; only grace touches it.
@@ -49,8 +50,10 @@ struct lt_retired {
 
 // struct lt_grace_stripe counts the readers of each phase whose thread number falls on this stripe.
 struct lt_grace_stripe {
-    atomic_uint readers[2]; // seq_cst, see the head
-    char pad[LT_GRACE_LINE - 2 * sizeof(atomic_uint)];
+    // Seq_cst, see the head: the low LT_GRACE_BITS bits are who is in, those above how many have
+    // ever entered, which costs nothing beside.
+    _Atomic uint64_t readers[2];
+    char pad[LT_GRACE_LINE - 2 * sizeof(uint64_t)];
 };
 
 struct lt_grace {
@@ -79,6 +82,9 @@ uint32_t lt_grace_enter(struct lt_grace *g);
 // the free functions of what others retired. Threads: any, also another one than entered. Blocks:
 // never.
 void lt_grace_leave(struct lt_grace *g, uint32_t token);
+
+// lt_grace_entered is how many sections were begun so far. Threads: any.
+uint64_t lt_grace_entered(const struct lt_grace *g);
 
 // lt_grace_retire hands over an object which readers can no longer find. free_fn(r) runs once, on
 // whatever thread finds out that the last reader has left: here, in a later leave, retire, poll, or

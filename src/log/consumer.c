@@ -36,6 +36,7 @@ struct leat_consumer {
     int32_t start;
     bool durable; // reads below the durable end only
     bool commit_disk;
+    _Atomic uint64_t read; // messages that poll returned; relaxed, written by its own calls alone
     size_t records_max;
     struct lt_group *group; // NULL: none
     struct lt_member member;
@@ -345,6 +346,8 @@ int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m) {
     if (rc == 0) {
         *m = c->messages;
         rc = (int)n;
+        uint64_t read = atomic_load_explicit(&c->read, memory_order_relaxed);
+        atomic_store_explicit(&c->read, read + n, memory_order_relaxed);
     }
     return consumer_leave(c, rc);
 }
@@ -357,6 +360,11 @@ static int consumer_close_child(struct lt_child *child) {
 
 static bool consumer_child_busy(const struct lt_child *child) {
     return atomic_load(&LT_CONTAINER(child, leat_consumer, child)->busy);
+}
+
+static void consumer_child_count(const struct lt_child *child, leat_stats *s) {
+    s->read += atomic_load_explicit(&LT_CONTAINER(child, leat_consumer, child)->read,
+                                    memory_order_relaxed);
 }
 
 static void consumer_drop_all(leat_consumer *c) {
@@ -442,7 +450,8 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
     c->child = (struct lt_child){ .kind = "consumer",
                                   .name = c->name ? c->name : group,
                                   .close = consumer_close_child,
-                                  .busy = consumer_child_busy };
+                                  .busy = consumer_child_busy,
+                                  .count = consumer_child_count };
     if (c->group)
         c->child.name = c->name ? c->name : c->group->name;
     lt_child_add(mq, &c->child);
@@ -461,6 +470,7 @@ int leat_consumer_close(leat_consumer *c) {
     if (c->group)
         lt_group_leave(c->group, &c->member);
     lt_child_remove(c->mq, &c->child);
+    atomic_fetch_add_explicit(&c->mq->read_gone, c->read, memory_order_relaxed);
     lt_waiter_fini(c->mq, &c->waiter);
     consumer_free(c);
     return 0;

@@ -14,6 +14,9 @@ int lt_log_open(leat *mq, bool create);
 // frees the room. The first error is returned.
 int lt_log_close(leat *mq);
 
+// lt_log_count adds what the log counts to *s.
+void lt_log_count(leat *mq, leat_stats *s);
+
 // lt_send appends r to t with provenance headers `extra`, as safe as acks says. What leat_send,
 // leat_queue_send and the dead-letter move are made of. *sticky may be NULL.
 struct lt_sticky {

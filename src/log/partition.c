@@ -176,6 +176,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     if (rc != 0)
         return rc;
     p->bytes += (int64_t)batch->bytes;
+    p->appended += (uint64_t)batch->count;
     atomic_store_explicit(&p->end, offset + batch->count, memory_order_release);
     md->offset = offset;
     return 0;
@@ -387,6 +388,7 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
             p->syncing = false;
             p->poisoned = lost;
             if (rc == 0 && atomic_load(&p->durable_end) < target) { // a release may be ahead
+                p->made_durable += (uint64_t)(target - atomic_load(&p->durable_end));
                 atomic_store(&p->durable_end, target);
                 // Not having it stored costs recovery some evidence, never a record: a failure
                 // here is not the sender's.
@@ -429,6 +431,17 @@ int64_t lt_partition_bytes(struct lt_partition *p) {
         sum += p->segs[i]->allocated;
     lt_unlock(&p->lock);
     return (int64_t)sum;
+}
+
+void lt_partition_count(struct lt_partition *p, leat_stats *s) {
+    lt_lock(&p->lock);
+    for (size_t i = 0; i < p->count; i++)
+        s->bytes += p->segs[i]->allocated > p->segs[i]->write_at ? p->segs[i]->allocated
+                                                                 : p->segs[i]->write_at;
+    s->segments += p->count;
+    s->appended += p->appended;
+    s->synced += p->made_durable;
+    lt_unlock(&p->lock);
 }
 
 static bool partition_arm(struct lt_partition *p, int64_t offset, const _Atomic int64_t *end,

@@ -39,7 +39,8 @@ struct lt_partition {
     bool dir_owed;      // directory entries are not synced
     bool rolled;        // a segment was begun: see whether the oldest ones are to go
     int64_t bytes;      // of the records in its segments
-    bool releasing;     // a thread is giving segments back, without the lock
+    uint64_t appended, made_durable; // records since the open
+    bool releasing;                  // a thread is giving segments back, without the lock
     struct lt_slot *slot;
 };
 
@@ -73,6 +74,9 @@ int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
 
 // lt_partition_bytes is what its segments take up.
 int64_t lt_partition_bytes(struct lt_partition *p);
+
+// lt_partition_count adds what it counts to *s.
+void lt_partition_count(struct lt_partition *p, leat_stats *s);
 
 // lt_partition_arm asks for a ring of the topic's bell at the next append, unless there is a record
 // at `offset` already. Returns  true if there is.

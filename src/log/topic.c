@@ -532,6 +532,24 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
     return (int)n;
 }
 
+void lt_log_count(leat *mq, leat_stats *s) {
+    struct lt_log *log = mq->log;
+    for (leat_topic *t = lt_topic_next(log, NULL); t; t = lt_topic_next(log, t)) {
+        s->topics += !atomic_load(&t->gone);
+        for (int32_t i = 0; i < t->partitions; i++)
+            lt_partition_count(lt_topic_part(t, i), s);
+    }
+    int64_t words = atomic_load_explicit(&mq->words, memory_order_relaxed);
+    s->read += atomic_load_explicit(&mq->read_gone, memory_order_relaxed);
+    s->fds += (uint64_t)(atomic_load_explicit(&mq->files, memory_order_relaxed) + words) +
+              (log->manifest.fd >= 0) + (log->slots.fd >= 0);
+    s->maps += (uint64_t)(atomic_load_explicit(&mq->maps, memory_order_relaxed) + words) +
+               (log->slots.map != NULL);
+    s->cut_records = atomic_load_explicit(&log->cut_records, memory_order_relaxed);
+    s->cut_bytes = atomic_load_explicit(&log->cut_bytes, memory_order_relaxed);
+    s->damaged_ranges = atomic_load_explicit(&log->damaged_ranges, memory_order_relaxed);
+}
+
 // The first lines of every public call about one partition.
 static int topic_enter_partition(leat_topic *t, int32_t partition, int where,
                                  struct lt_partition **p) {

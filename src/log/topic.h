@@ -49,6 +49,8 @@ struct lt_log {
     struct lt_list all;        // every topic since open, deleted ones too
     atomic_flag cooling;       // a thread is in lt_log_cool; nobody waits for it
     leat_topic *cool_next;     // where the next one goes on; that thread's
+    // What recovery has cut and found damaged; relaxed, for the stats alone.
+    _Atomic uint64_t cut_records, cut_bytes, damaged_ranges;
 };
 
 // lt_topic_find returns the topic of that name, or NULL; lt_topic_by_id the same by id.

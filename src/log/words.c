@@ -30,13 +30,16 @@ int lt_words_open(leat *mq, const char *path, bool create, uint64_t count, struc
         return lt_fail_os(rc, "mapping %s/%s", mq->dir, path);
     }
     w->map = p;
+    atomic_fetch_add_explicit(&mq->words, 1, memory_order_relaxed);
     w->allocated = (uint64_t)info.size & ~UINT64_C(7);
     return 0;
 }
 
 void lt_words_close(struct lt_words *w) {
-    if (w->map)
+    if (w->map) {
         (void)w->mq->os->unmap(w->mq->os, w->map, w->map_size);
+        atomic_fetch_sub_explicit(&w->mq->words, 1, memory_order_relaxed);
+    }
     if (w->fd >= 0)
         (void)w->mq->os->close(w->mq->os, w->fd);
     lt_stretch_fini(&w->memory);

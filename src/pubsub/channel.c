@@ -195,8 +195,17 @@ int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
         leat_message m = { .value = { data ? data : "", size }, .topic = channel, .offset = -1 };
         rc = channel_deliver(mq, ch, &m, n);
     }
+    if (rc < 0)
+        atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
     lt_grace_leave(&cs->grace, token);
     return rc;
+}
+
+// Every publish is a section of grace.
+void lt_channels_count(const leat *mq, leat_stats *s) {
+    const struct lt_channels *cs = mq->channels;
+    s->published +=
+        lt_grace_entered(&cs->grace) - atomic_load_explicit(&cs->no_publish, memory_order_relaxed);
 }
 
 // ---- the room

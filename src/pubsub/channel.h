@@ -54,12 +54,13 @@ struct lt_channels {
     uint64_t seed;                            // of the table's hash
     _Atomic(struct lt_channel_table *) table; // an arrow; NULL before the first channel
     struct lt_listeners patterns;
-    _Atomic uint64_t serial;   // of the youngest subscription; seq_cst; stored under lock
-    size_t live, used;         // guarded by lock: channels; slots that are not NULL
-    struct lt_mutex lock;      // guards every change of who listens
-    struct lt_mutex idle_lock; // guards the way into `idle`: who waits looks at its word under it
-    struct lt_cond idle;       // the calls of some subscription have come down to 0
-    struct lt_grace grace;     // frees subscriptions, channels and tables
+    _Atomic uint64_t serial;     // of the youngest subscription; seq_cst; stored under lock
+    size_t live, used;           // guarded by lock: channels; slots that are not NULL
+    struct lt_mutex lock;        // guards every change of who listens
+    struct lt_mutex idle_lock;   // guards the way into `idle`: who waits looks at its word under it
+    struct lt_cond idle;         // the calls of some subscription have come down to 0
+    _Atomic uint64_t no_publish; // sections of grace that were not one; relaxed
+    struct lt_grace grace;       // frees subscriptions, channels and tables
 };
 
 // word says how many calls of fn run, and how it ends; seq_cst. See subscription.c.

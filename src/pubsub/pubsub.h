@@ -10,6 +10,9 @@
 // Returns  LEAT_ENOMEM: nothing to close.
 int lt_channels_open(leat *mq);
 
+// lt_channels_count adds what was published to *s.
+void lt_channels_count(const leat *mq, leat_stats *s);
+
 // lt_channels_close frees all of it, and in a forked child also the subscriptions that are open. No
 // other call of the store is running or will come, no callback either. NULL channels are fine.
 void lt_channels_close(leat *mq);

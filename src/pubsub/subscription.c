@@ -100,6 +100,7 @@ bool lt_subscription_deliver(leat_subscription *s, const leat_message *m) {
 static void subscription_close_now(leat_subscription *s) {
     struct lt_grace *grace = &s->mq->channels->grace;
     uint32_t token = lt_grace_enter(grace);
+    atomic_fetch_add_explicit(&s->mq->channels->no_publish, 1, memory_order_relaxed);
     if ((atomic_fetch_or(&s->word, SUBSCRIPTION_CLOSED) & SUBSCRIPTION_RUNNING) == 0)
         subscription_end_once(s);
     lt_grace_leave(grace, token);

@@ -133,6 +133,7 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
     struct lt_lease *lease =
         lt_leases_add(&q->leases, number, offset, LT_LEASE_LEASED,
                       lt_add_ms(now, q->set.visibility_ms), deliveries, deliver_generation(q));
+    q->received++;
     m->deliveries = (int32_t)deliveries;
     m->receipt = lt_lease_receipt(lease);
     lt_queue_trace(q, "receive", number, offset, 0);

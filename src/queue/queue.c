@@ -464,6 +464,19 @@ int lt_queues_leased(leat *mq) {
     return rc;
 }
 
+void lt_queues_count(leat *mq, leat_stats *s) {
+    struct lt_list *all = &mq->queues->all;
+    lt_lock(&mq->log->admin);
+    for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
+        leat_queue *q = LT_CONTAINER(n, leat_queue, node);
+        lt_lock(&q->lock);
+        s->received += q->received;
+        s->acked += q->done;
+        lt_unlock(&q->lock);
+    }
+    lt_unlock(&mq->log->admin);
+}
+
 // Finds the dead-letter queues. That they make no cycle was checked when they were set; a manifest
 // that says otherwise would send us round and round.
 static int queues_restore_dead(leat *mq) {

@@ -14,5 +14,7 @@ int lt_queues_open(leat *mq);
 int lt_queues_close(leat *mq);
 // lt_queues_leased is LEAT_EBUSY naming a queue that has messages leased, or 0.
 int lt_queues_leased(leat *mq);
+// lt_queues_count adds what the queues count to *s.
+void lt_queues_count(leat *mq, leat_stats *s);
 
 #endif

@@ -74,7 +74,7 @@ struct leat_queue {
     struct lt_list moving;               // leases to be moved now, by link
     struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
-    uint64_t kept, done, died, sent;
+    uint64_t kept, done, died, sent, received;
     bool release_due; // a segment of its own topic may be done
     bool final_due;   // a dead message has its final word: to be synced at acks DISK
     bool settle_lost; // a sync of what was settled has failed: no more settling at acks DISK
