@@ -68,8 +68,12 @@ static double open_close(void) {
 }
 
 int main(int argc, char **argv) {
-    char dir[4096];
-    (void)snprintf(dir, sizeof dir, "%s/bench-send-store", argc > 1 ? argv[1] : ".");
+    char dir[4096], command[4200];
+    (void)snprintf(dir, sizeof dir, "%s/bench-send-XXXXXX", argc > 1 ? argv[1] : ".");
+    if (!mkdtemp(dir)) {
+        perror(dir);
+        return 1;
+    }
     double memory[RUNS], disk[RUNS], opens[RUNS];
     leat *in_memory, *on_disk;
     must(leat_open_memory(NULL, &in_memory), "open");
@@ -84,5 +88,6 @@ int main(int argc, char **argv) {
     report("send-memory", memory, "million/s");
     report("send-disk", disk, "million/s");
     report("open-close", opens, "microseconds");
-    return 0;
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command) == 0 ? 0 : 1;
 }
