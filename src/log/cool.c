@@ -12,7 +12,7 @@ enum {
 #define COOL_BYTES (INT64_C(8) << 40) // of address space, which has 47 bits at the least
 
 void lt_log_limits(leat *mq) {
-    int64_t files = mq->os->files_max ? mq->os->files_max(mq->os) / 4 : COOL_FILES;
+    int64_t files = mq->dir && mq->os->files_max ? mq->os->files_max(mq->os) / 4 : COOL_FILES;
     mq->files_max = files > COOL_FILES       ? COOL_FILES
                     : files < COOL_FILES_MIN ? COOL_FILES_MIN
                                              : files;
