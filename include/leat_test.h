@@ -74,10 +74,10 @@ enum {
 // faults. It shuts mq down as leat_shutdown does, waits until all calls have left mq, and does none
 // of the work of a close: it syncs nothing and stores nothing.
 //
-// Before a power cut a call that returned may have been synced or not: a send with LEAT_ACKS_DISK,
-// leat_sync and a close were. Of the rest each sector of 512 bytes, each length of a file and each
-// name of a new or removed one survives or not, by the store's seed; one cut in four takes all of
-// it, one nothing. The same seed and the same calls give the same crash.
+// What a power cut leaves: all that was synced, by LEAT_ACKS_DISK (a send, commit or settling), by
+// leat_sync or a close. Of the rest each sector of 512 bytes, each length of a file and each name
+// of a new or removed one survives or not, by the store's seed; one cut in four takes all of it,
+// one nothing. The same seed and the same calls give the same crash.
 //
 // mq needs LEAT_CRASHABLE at leat_open_memory, and for a power cut at leat_open. With it a memory
 // store runs the code of a disk store, over files in memory: it opens in some 50 us instead of one,

@@ -178,6 +178,53 @@ Test(crash, a_commit_survives_a_kill_and_a_power_cut_takes_it_back_at_most) {
         }
 }
 
+Test(crash, a_commit_on_disk_survives_a_power_cut_and_so_does_what_was_read) {
+    for (const struct kind *k = kinds; k < kinds_end; k++)
+        for (uint64_t seed = 1; seed <= 8; seed++) {
+            leat_consumer *c;
+            const leat_message *m;
+            leat_consumer_options o = { .commit_acks = LEAT_ACKS_DISK };
+            open_kind(k, seed);
+            open_topic(LEAT_ACKS_LOG);
+            send_numbers(0, 3);
+            ok(leat_consumer_open(mq, "g", &o, &c));
+            ok(leat_consumer_subscribe(c, "t"));
+            gives(3, leat_poll(c, 0, &m));
+            ok(leat_commit(c));
+            crash(LEAT_POWER_CUT);
+            cr_assert_eq(count_numbers(), 3);
+            ok(leat_consumer_open(mq, "g", NULL, &c));
+            ok(leat_consumer_subscribe(c, "t"));
+            gives(0, leat_poll(c, 0, &m));
+            close_kind(k);
+        }
+}
+
+Test(crash, a_batch_is_whole_or_not_there) {
+    int whole = 0, none = 0;
+    for (uint64_t seed = 1; seed <= 4 * SEEDS; seed++) {
+        static const char bytes[700];
+        leat_record r[5];
+        leat_range range;
+        open_kind(kinds, seed);
+        open_topic(LEAT_ACKS_DISK);
+        send_numbers(0, 1);
+        ok(leat_producer_close(p, 0));
+        open_topic(LEAT_ACKS_LOG);
+        for (int i = 0; i < 5; i++)
+            r[i] = (leat_record){ .value = { bytes, sizeof bytes } };
+        ok(leat_send_many(p, t, r, 5, NULL));
+        crash(LEAT_POWER_CUT);
+        ok(leat_topic_open(mq, "t", NULL, &t));
+        ok(leat_topic_range(t, 0, &range));
+        cr_assert(range.end == 1 || range.end == 6, "seed %d: end %d", (int)seed, (int)range.end);
+        whole += range.end == 6;
+        none += range.end == 1;
+        close_kind(kinds);
+    }
+    cr_assert(whole > 0 && none > 0, "whole %d, none %d", whole, none);
+}
+
 // ---- queues
 
 static leat_queue *q, *dead;
@@ -274,6 +321,24 @@ Test(crash, a_power_cut_may_take_back_an_ack_but_loses_no_message) {
     }
 }
 
+Test(crash, an_ack_on_disk_is_not_taken_back) {
+    for (const struct kind *k = kinds; k < kinds_end; k++)
+        for (uint64_t seed = 1; seed <= 8; seed++) {
+            leat_message m;
+            leat_queue_options o = { .settle_acks = LEAT_ACKS_DISK };
+            open_kind(k, seed);
+            ok(leat_queue_open(mq, "q", &o, &q));
+            ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("a") }, NULL));
+            ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("b") }, NULL));
+            gives(1, leat_queue_receive(q, 0, &m, 1));
+            ok(leat_queue_ack(q, &m));
+            crash(LEAT_POWER_CUT);
+            ok(leat_queue_open(mq, "q", NULL, &q));
+            cr_assert_str_eq(receive_all(q), "b1");
+            close_kind(k);
+        }
+}
+
 Test(crash, a_dead_message_is_in_one_of_the_two_queues_after_any_crash) {
     for (const struct kind *k = kinds; k < kinds_end; k++)
         for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -363,6 +428,28 @@ Test(crash, closing_the_old_store_changes_no_file_and_does_not_hold_the_director
         }
 }
 
+Test(crash, the_old_store_may_be_closed_last) {
+    for (const struct kind *k = kinds; k < kinds_end; k++)
+        for (int how = LEAT_KILL; how <= LEAT_POWER_CUT; how++) {
+            leat_consumer *c;
+            const leat_message *m;
+            leat_message held;
+            open_kind(k, 2);
+            open_topic(LEAT_ACKS_DISK);
+            send_numbers(0, 2);
+            ok(leat_consumer_open(mq, "g", NULL, &c));
+            ok(leat_consumer_subscribe(c, "t"));
+            gives(2, leat_poll(c, 0, &m));
+            ok(leat_message_hold(mq, &m[1], &held));
+            old = mq;
+            ok(leat_crash(old, how, &mq));
+            close_kind(k); // the directory is removed, too
+            cr_assert_eq(atoi(held.value.data), 1);
+            ok(leat_message_release(old, &held));
+            ok(leat_close_all(old, 0));
+        }
+}
+
 Test(crash, every_call_of_the_old_store_is_closed) {
     leat_metadata md;
     leat_message m;
@@ -388,6 +475,8 @@ Test(crash, every_call_of_the_old_store_is_closed) {
     fails(LEAT_ECLOSED, leat_topic_range(t, 0, &r));
     fails(LEAT_ECLOSED, leat_topic_delete_records(t, 0, 0));
     fails(LEAT_ECLOSED, leat_topic_delete(old, "t"));
+    fails(LEAT_ECLOSED, leat_topic_grow(t, 2));
+    fails(LEAT_ECLOSED, leat_send_many(p, t, NULL, 0, NULL));
     fails(LEAT_ECLOSED, leat_topic_open(old, "u", NULL, &t2));
     fails(LEAT_ECLOSED, leat_queue_open(old, "u", NULL, &q2));
     fails(LEAT_ECLOSED, leat_consumer_open(old, "h", NULL, &c2));

@@ -4,7 +4,7 @@
 // the next check of this thread. Each takes O(n log n), times the looks at the whole log. No thread
 // writes to the history any more.
 //
-// Left out, because there is nothing yet that could break it: S7 (batches), the first half of S13
+// Left out, because there is nothing yet that could break it: the first half of S13
 // (timestamps given by the log), S15 (a history has no time), of G5 the durable end (leat commits
 // beyond it, and never gives those offsets to another record: S3).
 #ifndef LEAT_TESTS_LIB_CHECK_H
@@ -34,6 +34,9 @@ const char *check_s4_no_duplicate(struct history *h);
 const char *check_s5_offsets_are_dense(struct history *h);
 // S6: what one thread sent stands in the order in which it was sent.
 const char *check_s6_order_of_a_producer(struct history *h);
+// S7: of the records that one call sent to one partition all are there, or none, but for a front
+// that was deleted.
+const char *check_s7_batches_are_whole(struct history *h);
 // S8: what a member reads of a partition is in order and without holes while it has it.
 const char *check_s8_polls_are_contiguous(struct history *h);
 // S9: what was acknowledged before another send began stands before it.
@@ -75,9 +78,9 @@ const char *check_history(struct history *h);
 // ---- recovery: of a directory, by the listings of scratch_listing ("path size hash", sorted)
 
 struct check_recovery {
-    const char *before; // listing of what the crash left
-    const char *after;  // after the first open and close
-    const char *again;  // after the second; may be NULL
+    const char *before; // listing of what the crash, or a clean close, left
+    const char *after;  // what recovery made of it
+    const char *again;  // what a second recovery made of that; may be NULL
     int rc;             // of the first open
     // Damage done before the open, to a record; damaged_offset -1: none.
     int64_t damaged_offset, durable_end;
@@ -87,7 +90,7 @@ struct check_recovery {
 
 // R1: recovering twice gives the same bytes.
 const char *check_r1_idempotent(const struct check_recovery *r);
-// R2: of each partition only the last segment file is written to.
+// R2: of a store that was closed, only the last segment file of each partition is written to.
 const char *check_r2_sealed_files_stay(const struct check_recovery *r);
 // R3: an open works or is an error of those that say so, and then it has changed nothing.
 const char *check_r3_errors_change_nothing(const struct check_recovery *r);

@@ -452,6 +452,60 @@ const char *check_s8_polls_are_contiguous(struct history *h) {
     return bad;
 }
 
+// ---- S7
+
+static int by_batch(const void *a, const void *b) { // partition, batch, ticket
+    int c = compare_signed(of(a)->partition, of(b)->partition);
+    c = c ? c : compare(of(a)->batch, of(b)->batch);
+    return c ? c : compare(of(a)->invoked, of(b)->invoked);
+}
+
+static int by_look(const void *a, const void *b) { // scan, value
+    int c = compare_signed(of(a)->scan, of(b)->scan);
+    return c ? c : compare(of(a)->value, of(b)->value);
+}
+
+// Tells whether n records of one batch are there all or none in one look at their partition. The
+// first ones may be missing where the log begins behind them.
+static const char *whole_in(event *send, size_t n, event range, event *scan, size_t scans) {
+    event missing = NULL, found = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const struct history_event want = { .scan = range->scan, .value = send[i]->value };
+        event key = &want;
+        event *at = bsearch(&key, scan, scans, sizeof *scan, by_look);
+        if (at)
+            found = *at;
+        else if (found || send[i]->offset < 0 || send[i]->offset >= range->begin)
+            missing = send[i];
+    }
+    if (!missing || !found || (missing->offset < 0 && found->offset == range->begin))
+        return NULL;
+    return check_say("look %d has %s, and not value %llu of the same batch", range->scan,
+                     where(found), (unsigned long long)missing->value);
+}
+
+const char *check_s7_batches_are_whole(struct history *h) {
+    size_t n, scans;
+    event *send = history_select(h, HISTORY_SEND, by_batch, &n);
+    event *scan = history_select(h, HISTORY_SCAN, by_look, &scans);
+    struct looks l = looks_of(h);
+    const char *bad = NULL;
+    for (size_t i = 0, k; i < n && !bad; i = k) {
+        k = i + 1;
+        while (k < n && send[i]->batch != 0 && send[k]->batch == send[i]->batch &&
+               send[k]->partition == send[i]->partition)
+            k++;
+        for (size_t j = 0; j < l.ranges && k > i + 1 && !bad; j++)
+            if (l.range[j]->partition == send[i]->partition &&
+                l.range[j]->invoked > send[k - 1]->invoked)
+                bad = whole_in(&send[i], k - i, l.range[j], scan, scans);
+    }
+    looks_free(&l);
+    free(scan);
+    free(send);
+    return bad;
+}
+
 // ---- S9, S12, S14: real time
 
 static struct check_bound *room_for(size_t n) {
@@ -623,6 +677,7 @@ const struct check check_stream[] = {
     { "S4", check_s4_no_duplicate },
     { "S5", check_s5_offsets_are_dense },
     { "S6", check_s6_order_of_a_producer },
+    { "S7", check_s7_batches_are_whole },
     { "S8", check_s8_polls_are_contiguous },
     { "S9", check_s9_real_time },
     { "S10", check_s10_durable_reads_stay },

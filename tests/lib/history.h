@@ -60,7 +60,7 @@ struct history_event {
     int64_t offset, timestamp_ms;
     uint64_t invoked, returned; // tickets; returned UINT64_MAX: never
     uint64_t key, value, hash;  // hash: of all that is to come back as it was sent
-    uint64_t receipt;
+    uint64_t receipt, batch; // batch: of a send, 0: by itself; those of one were sent in one call
     int acks, how, scan;
     bool durable;
     int64_t begin, end, durable_end;

@@ -164,6 +164,14 @@ static void s6_order(void) {
     s[0]->offset = 1;
     s[1]->offset = 0;
 }
+static void s7_half(void) { // 1 and 2 are a batch; 2 is not there
+    s[0]->batch = s[1]->batch = 5;
+    found[1]->value = 96;
+}
+static void s7_front(void) { // the front of one is not there, the log begins before it
+    s[0]->batch = s[1]->batch = 5;
+    found[0]->value = 95;
+}
 static void s8_skips(void) {
     r[1]->offset = 2;
 }
@@ -246,6 +254,8 @@ Test(history, each_checker_accepts_the_good_and_rejects_the_bad) {
         { "S5 too few", check_s5_offsets_are_dense, s5_short },
         { "S5 too many", check_s5_offsets_are_dense, s5_long },
         { "S6", check_s6_order_of_a_producer, s6_order },
+        { "S7 half", check_s7_batches_are_whole, s7_half },
+        { "S7 front", check_s7_batches_are_whole, s7_front },
         { "S8 skips", check_s8_polls_are_contiguous, s8_skips },
         { "S8 back", check_s8_polls_are_contiguous, s8_back },
         { "S9", check_s9_real_time, s9_overtakes },
@@ -391,6 +401,24 @@ Test(history, deleting_seeking_and_a_policy_explain_what_is_missing) {
     bad = check_history(&h);
     cr_assert_null(bad, "%s", bad);
     drop();
+}
+
+Test(history, a_batch_is_there_or_not_and_its_front_may_be_deleted) {
+    for (int there = 0; there < 3; there++) {
+        fresh();
+        for (int i = 0; i < 3; i++)
+            sends(1, 0, i, (uint64_t)i + 1, LOG)->batch = 9;
+        if (there == 1)
+            deletes(0, 2);
+        if (there == 0)
+            crash(LEAT_POWER_CUT);
+        range(1, 0, there == 1 ? 2 : 0, there == 0 ? 0 : 3);
+        for (int i = there == 1 ? 2 : 0; i < 3 && there > 0; i++)
+            scans(1, 0, i, (uint64_t)i + 1);
+        const char *bad = check_history(&h);
+        cr_assert_null(bad, "%d: %s", there, bad);
+        drop();
+    }
 }
 
 Test(history, what_never_returned_may_be_there_or_not) {

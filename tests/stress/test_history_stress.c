@@ -20,7 +20,7 @@ enum {
     PARTITIONS = 3,
     PRODUCERS = 4,
     MEMBERS = 4, // two of each group
-    SENDS = 150, // of a producer in a round
+    SENDS = 80,  // of a producer in a round
     ROUNDS = 4,
     EVENTS = 60000
 };
@@ -63,6 +63,39 @@ static int send_one(leat_producer *p, int thread, uint64_t value, int acks) {
 
 static atomic_ullong next_value = 1;
 
+enum { BATCH = 3 };
+
+static int send_batch(leat_producer *p, int thread, int acks) {
+    char text[BATCH][64];
+    leat_record r[BATCH];
+    leat_metadata md[BATCH] = { { 0 } };
+    struct history_event *e[BATCH];
+    uint64_t batch = atomic_fetch_add(&next_value, BATCH);
+    for (uint64_t i = 0; i < BATCH; i++) {
+        (void)snprintf(text[i], sizeof text[i], "%llu", (unsigned long long)(batch + i));
+        r[i] = (leat_record){ .key = LEAT_STR("0"),
+                              .value = leat_str(text[i]),
+                              .to_partition = LEAT_PARTITION((int32_t)(batch % PARTITIONS)) };
+        struct history_event what = { .op = HISTORY_SEND,
+                                      .thread = thread,
+                                      .partition = (int32_t)(batch % PARTITIONS),
+                                      .offset = -1,
+                                      .value = batch + i,
+                                      .batch = batch,
+                                      .acks = acks };
+        e[i] = history_begin(&h, &what);
+        md[i].offset = -1;
+    }
+    int rc = leat_send_many(p, t, r, BATCH, md);
+    for (int i = 0; i < BATCH; i++) {
+        e[i]->offset = md[i].offset;
+        e[i]->hash = history_hash_record(&r[i], md[i].timestamp_ms);
+        history_end(&h, e[i], history_outcome_of(rc));
+    }
+    cr_assert(rc == 0 || rc == LEAT_ECLOSED, "%s", leat_errmsg());
+    return rc;
+}
+
 static void *produce(void *arg) {
     int thread = (int)(intptr_t)arg, rc = 0;
     leat_producer *log, *disk;
@@ -72,6 +105,8 @@ static void *produce(void *arg) {
         bool durable = i % 8 == thread % 8;
         rc = send_one(durable ? disk : log, thread, atomic_fetch_add(&next_value, 1),
                       durable ? LEAT_ACKS_DISK : LEAT_ACKS_LOG);
+        if (rc == 0 && i % 10 == 0)
+            rc = send_batch(durable ? disk : log, thread, durable ? LEAT_ACKS_DISK : LEAT_ACKS_LOG);
         atomic_fetch_add(&sent, 1);
     }
     ok(leat_producer_close(log, 0));
@@ -250,35 +285,45 @@ static void delete_front(int32_t partition) {
 
 // ---- recovery
 
-// Opens and closes a store and returns what it is then. Owns: free it.
-static char *recover(const char *path, int *rc) {
+// Opens the store in `from` and copies its directory to `to`, which is what a kill leaves of what
+// recovery made of it. Returns the listing of the copy. Owns: free it.
+static char *recover(const char *from, const char *to, int *rc) {
     leat *again;
-    *rc = leat_open(path, NULL, &again);
+    *rc = leat_open(from, NULL, &again);
+    if (from != to)
+        scratch_copy(from, to);
     if (*rc == 0)
         ok(leat_close_all(again, 0));
-    return scratch_listing(path);
+    return scratch_listing(to);
 }
 
-// Kills the store while nobody looks (a copy of its directory is what that leaves), and recovers
-// the copy twice.
+// What a kill leaves of the store now, while nobody is at it, is recovered and killed twice.
 static void check_recovering(void) {
-    char copy[SCRATCH_PATH];
+    char copy[3][SCRATCH_PATH];
     int rc, rc_again;
-    scratch_join(copy, dir, "../%s.copy", strrchr(dir, '/') + 1);
-    scratch_copy(dir, copy);
-    char *before = scratch_listing(copy), *after = recover(copy, &rc);
-    char *again = recover(copy, &rc_again);
+    for (int i = 0; i < 3; i++)
+        scratch_join(copy[i], dir, "../%s.%d", strrchr(dir, '/') + 1, i);
+    scratch_copy(dir, copy[0]);
+    char *before = scratch_listing(copy[0]), *after = recover(copy[0], copy[1], &rc);
+    char *again = recover(copy[1], copy[2], &rc_again);
     struct check_recovery r = {
         .before = before, .after = after, .again = again, .rc = rc, .damaged_offset = -1
     };
     const char *bad = check_r1_idempotent(&r);
-    bad = bad ? bad : check_r2_sealed_files_stay(&r);
     bad = bad ? bad : check_r3_errors_change_nothing(&r);
     cr_assert(rc == 0 && rc_again == 0 && !bad, "%d, %d: %s", rc, rc_again, bad);
+    // The first was closed, so all but the last segments are sealed.
+    char *closed = scratch_listing(copy[0]), *opened = recover(copy[0], copy[0], &rc);
+    r = (struct check_recovery){ .before = closed, .after = opened, .rc = rc };
+    bad = check_r2_sealed_files_stay(&r);
+    cr_assert(rc == 0 && !bad, "%d: %s", rc, bad);
     free(before);
     free(after);
     free(again);
-    scratch_remove(copy);
+    free(closed);
+    free(opened);
+    for (int i = 0; i < 3; i++)
+        scratch_remove(copy[i]);
 }
 
 // ---- rounds
