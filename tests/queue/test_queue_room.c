@@ -673,12 +673,14 @@ Test(room, a_poisoned_dead_letter_queue_gets_one_copy_and_the_next_open_moves_ag
     ok(leat_clock_advance(mq, HOUR / 60));
     cr_assert_eq(stats_of(q).moving, 1);
     cr_assert_eq(stats_of(dead).available, 1);
+    cr_assert_not_null(strstr(faulty.lost_path, ".log"), "it was %s", faulty.lost_path);
     // Another dead-letter queue, whose sync fails too: what it has belongs to no other.
     leat_queue *x;
-    faulty_os_plan(&faulty, &(struct faulty_plan){ .at = 5, .ops = FAULTY_BIT(FAULTY_SYNC) });
+    faulty_os_plan(&faulty, &(struct faulty_plan){ .at = 4, .ops = FAULTY_BIT(FAULTY_SYNC) });
     ok(leat_queue_open(mq, "jobs",
                        &(leat_queue_options){ .flags = LEAT_ALTER, .dead_letter = "dead2" }, &x));
     ok(leat_clock_advance(mq, HOUR / 60));
+    cr_assert_not_null(strstr(faulty.lost_path, ".log"), "it was %s", faulty.lost_path);
     faulty_os_plan(&faulty, NULL);
     (void)leat_close_all(mq, 0); // says what was lost
     faulty_os_reborn(&faulty);
