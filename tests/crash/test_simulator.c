@@ -28,9 +28,11 @@ static double now(void) {
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static void go_once(struct sim_run *r, uint64_t round) {
+static void go_once(struct sim_run *r, uint64_t round, unsigned point_in) {
     struct sim_totals was = sim_totals;
-    struct sim_tour t = { .r = r, .round = round, .chances = 4, .one_in = 4, .second_each = 64 };
+    struct sim_tour t = {
+        .r = r, .round = round, .chances = 4, .one_in = 4, .second_each = 64, .point_in = point_in
+    };
     sim_go_through(&t);
     (void)printf("%-16s %s round %llu: %zu events, %ld states, %ld failures\n", r->w->name,
                  r->write == LEAT_WRITE_PWRITE ? "pwrite" : "mapped", (unsigned long long)round,
@@ -52,6 +54,8 @@ int main(int argc, char **argv) {
     const char *text = getenv("LEAT_CRASH_STATES");
     long target = text ? atol(text) : STATES;
     int share, of, count = 0;
+    // With few to look at, not all of them at the first points.
+    unsigned point_in = target > 0 && target < STATES ? (unsigned)((STATES + target) / target) : 1;
     if (argc > 1 && sscanf(argv[1], "%d/%d", &share, &of) == 2 && of > 0)
         target /= of;
     const struct sim_workload *w;
@@ -68,10 +72,12 @@ int main(int argc, char **argv) {
     sim_states_init();
     double begin = now();
     long before = -1;
-    for (uint64_t round = 0; sim_totals.contents < target && sim_totals.states > before; round++) {
-        before = sim_totals.states;
+    for (uint64_t round = 0; sim_totals.contents < target; round++) {
+        if (round % point_in == 0 && sim_totals.states == before)
+            break; // there are no more
+        before = round % point_in == 0 ? sim_totals.states : before;
         for (int i = 0; i < count; i++)
-            go_once(&runs[i], round);
+            go_once(&runs[i], round, point_in);
     }
     double took = now() - begin;
     sim_print_failures();

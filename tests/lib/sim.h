@@ -48,6 +48,7 @@ struct sim_fact {
     int64_t offset; // committed: the position; received: of the message
     int64_t size;   // of the value
     bool disk;
+    int batch; // sent with others of that number; 0: alone
 };
 
 struct sim_run { // a workload that was carried out
@@ -57,9 +58,11 @@ struct sim_run { // a workload that was carried out
     struct crash_trace trace;
     struct sim_fact fact[SIM_FACTS];
     int facts;
-    int queue_topic; // SIM_Q or SIM_A; -1: no queue
-    bool dead;       // with a dead-letter queue
-    int many;
+    int queue_topic;               // SIM_Q or SIM_A; -1: no queue
+    bool dead;                     // with a dead-letter queue
+    bool kept;                     // the dead stay in place
+    int64_t retention[SIM_TOPICS]; // in bytes; 0: everything is kept
+    int many, batches;
 };
 
 struct sim_found { // in a state
@@ -97,6 +100,7 @@ struct sim_tour { // through the points of a run
     unsigned chances;     // states by chance at each point
     unsigned one_in;      // of the shapes that single out one variable
     unsigned second_each; // one state in so many is tried for a second crash
+    unsigned point_in;    // one point in so many, others in each round; 1: all
 };
 
 struct sim_totals {

@@ -145,6 +145,38 @@ static bool check_end(const struct sim_look *l, int topic, int part) {
     return true;
 }
 
+// A batch is there as a whole or not at all.
+static bool check_batches(const struct sim_look *l, int topic, int part) {
+    const struct sim_found *n = l->found;
+    int64_t end = n->records_end[topic][part];
+    for (const struct sim_fact *f = l->r->fact; f + 1 < l->r->fact + l->r->facts; f++) {
+        if (f->batch == 0 || f->topic != topic || f->part != part || f->life != n->life[topic] ||
+            f->offset != end - 1 || end <= n->begin[topic][part])
+            continue;
+        for (const struct sim_fact *g = f + 1; g->batch == f->batch; g++)
+            if (g->part == part && f - l->r->fact < l->w->old &&
+                !(l->w->base && l->w->base->records_end[topic][part] != end))
+                return sim_fail(l->r, "%s:%d ends at %lld, in the middle of a batch",
+                                sim_topic_name[topic], part, (long long)end);
+    }
+    return true;
+}
+
+// How far retention may have moved the log start: what is left is not less than the topic keeps.
+static int64_t retained_from(const struct sim_look *l, int topic, int part) {
+    int64_t left = 0, from = 0;
+    for (const struct sim_fact *f = l->r->fact + l->r->facts; f-- > l->r->fact;) {
+        if (f->what != SIM_SENT || f->topic != topic || f->part != part ||
+            f->life != l->found->life[topic] || !sim_begun(l->w, l->r, f))
+            continue;
+        left += f->size + 56; // at the most
+        from = f->offset;
+        if (left >= l->r->retention[topic])
+            break;
+    }
+    return left >= l->r->retention[topic] ? from : 0;
+}
+
 // Where the log starts: between what was deleted for sure and what somebody may have deleted.
 static bool check_begin(const struct sim_look *l, int topic, int part) {
     int64_t least = 0, most = 0;
@@ -158,6 +190,8 @@ static bool check_begin(const struct sim_look *l, int topic, int part) {
         if (sim_begun(l->w, l->r, f) && f->offset > most)
             most = f->offset;
     }
+    if (l->r->retention[topic] > 0)
+        most = retained_from(l, topic, part);
     if (topic == SIM_Q)
         most = n->end[topic][part]; // check_queue knows better
     if (n->begin[topic][part] >= least && n->begin[topic][part] <= most)
@@ -210,7 +244,8 @@ static bool check_part(const struct sim_look *l, int topic, int part) {
     sim_must("assign", leat_consumer_assign(c, &at, 1));
     bool ok = check_records(l, c, topic, part);
     sim_must("consumer close", leat_consumer_close(c));
-    return ok && check_begin(l, topic, part) && check_end(l, topic, part);
+    return ok && check_begin(l, topic, part) && check_end(l, topic, part) &&
+           check_batches(l, topic, part);
 }
 
 // Which life of a topic must be there, and which may be: bits.

@@ -35,6 +35,10 @@ static bool check_delivery(const struct sim_look *l, struct drained *d, const le
     if (f - l->r->fact < l->w->fresh && l->w->closed)
         return sim_fail(l->r, "offset %d:%lld was acknowledged, the store closed, and it came back",
                         m->partition, (long long)m->offset);
+    if (l->r->kept && old && l->w->kill && !l->w->base &&
+        count_facts(l, SIM_DIED, m->partition, m->offset, sim_done) > 0)
+        return sim_fail(l->r, "offset %d:%lld died, was kept and came back", m->partition,
+                        (long long)m->offset);
     int least = 1, most = 1;
     if (old) { // the word of a record that was lost must not be the next one's
         if (count_facts(l, SIM_ACKED, m->partition, m->offset, sim_safe) > 0)
@@ -43,7 +47,8 @@ static bool check_delivery(const struct sim_look *l, struct drained *d, const le
         least += count_facts(l, SIM_RECEIVED, m->partition, m->offset, sim_safe);
         most += count_facts(l, SIM_RECEIVED, m->partition, m->offset, sim_begun);
     }
-    if (m->deliveries < least || m->deliveries > most || (l->r->dead && m->deliveries > SIM_TRIES))
+    if (m->deliveries < least || m->deliveries > most ||
+        ((l->r->dead || l->r->kept) && m->deliveries > SIM_TRIES))
         return sim_fail(l->r, "offset %d:%lld: delivery %d, not %d to %d", m->partition,
                         (long long)m->offset, m->deliveries, least, most);
     return true;
@@ -90,12 +95,14 @@ static bool check_one_left(const struct sim_look *l, const struct drained *d, in
     int copies = d->copies[part][offset], seen = d->seen[part][offset];
     if (l->w->closed)
         return true; // what was there before the clean close was drained
-    if (seen == 0 && copies == 0 && count_facts(l, SIM_ACKED, part, offset, sim_begun) == 0)
+    bool kept = l->r->kept && count_facts(l, SIM_RECEIVED, part, offset, sim_begun) >= SIM_TRIES;
+    if (seen == 0 && copies == 0 && !kept &&
+        count_facts(l, SIM_ACKED, part, offset, sim_begun) == 0)
         return sim_fail(l->r, "offset %d:%lld is neither delivered nor done nor dead", part,
                         (long long)offset);
     // The copy is on disk before the nack returns; that it was made, the word says at LOG.
     int died = count_facts(l, SIM_DIED, part, offset, sim_done);
-    if (died > 0 && copies == 0)
+    if (died > 0 && copies == 0 && !l->r->kept)
         return sim_fail(l->r, "offset %d:%lld died and is no dead letter", part, (long long)offset);
     if (died > 0 && l->w->kill && copies > 1)
         return sim_fail(l->r, "offset %d:%lld has two copies", part, (long long)offset);
@@ -104,6 +111,23 @@ static bool check_one_left(const struct sim_look *l, const struct drained *d, in
     if (copies > 2)
         return sim_fail(l->r, "offset %d:%lld has %d copies", part, (long long)offset, copies);
     return true;
+}
+
+// The dead that are in place are those that were not delivered and not acknowledged.
+static bool check_kept(const struct sim_look *l, const struct drained *d, leat_queue *q) {
+    leat_queue_stats stats;
+    uint64_t least = 0, most = 0;
+    sim_must("stats", leat_queue_get_stats(q, &stats, sizeof stats));
+    for (int64_t o = l->found->begin[SIM_Q][0]; o < l->found->records_end[SIM_Q][0]; o++) {
+        if (d->seen[0][o] > 0 || count_facts(l, SIM_RECEIVED, 0, o, sim_begun) < SIM_TRIES)
+            continue;
+        most++;
+        least += count_facts(l, SIM_ACKED, 0, o, sim_begun) == 0;
+    }
+    if (l->w->closed || (stats.kept >= least && stats.kept <= most))
+        return true;
+    return sim_fail(l->r, "%llu are kept, not %llu to %llu", (unsigned long long)stats.kept,
+                    (unsigned long long)least, (unsigned long long)most);
 }
 
 static bool check_all_left(const struct sim_look *l, const struct drained *d) {
@@ -146,7 +170,7 @@ bool sim_check_queue(struct sim_look *l) {
         ok = rc == 0 ? drain(l, dead, &d, check_dead)
                      : sim_fail(l->r, "the dead-letter queue: %s", leat_errmsg());
     }
-    ok = ok && check_all_left(l, &d);
+    ok = ok && check_all_left(l, &d) && (!l->r->kept || check_kept(l, &d, q));
     if (dead)
         sim_must("queue close", leat_queue_close(dead));
     sim_must("queue close", leat_queue_close(q));

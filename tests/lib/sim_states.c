@@ -262,9 +262,12 @@ static void second_crashes(const struct sim_tour *t, const struct sim_moment *w,
 
 void sim_go_through(const struct sim_tour *t) {
     crash_model_init(model);
+    uint64_t point = t->round + (uint64_t)t->r->number;
     for (size_t i = 0; i < t->r->trace.count; i++) {
         crash_model_follow(model, t->r->trace.event[i]);
         if (t->r->trace.event[i]->kind != CRASH_POINT)
+            continue;
+        if (point++ % t->point_in != 0)
             continue;
         struct sim_moment w = {
             .at = (uint32_t)i, .at2 = UINT32_MAX, .kill = true, .old = t->r->facts

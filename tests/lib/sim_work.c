@@ -15,10 +15,14 @@ enum { DELAY_MS = 1000, HELD_MAX = 8 };
 //   topic T, delete T        make it, delete it
 //   log T NxM, disk T NxM    send N records of M bytes, acknowledged at LOG or DISK, to the
 //                            partitions in turn
+//   batch T NxM, batch-disk T NxM   the same in one call
+//   retain T N               the next topic T is made with a retention of N bytes
 //   poll T N, commit         read N records in the group, commit what was polled
-//   queue own|over|dead      open the queue over a topic of its own, over "a", or over its own with
-//                            a dead-letter queue
-//   receive N, ack, nack, later   N calls; settle the oldest message held; nack with a delay
+//   queue own|over|dead|kept   open the queue over a topic of its own, over "a", or over its own
+//   with
+//                            a dead-letter queue, or with none and a number of tries
+//   durable                  the consumer and the queue opened from here on commit and settle on
+//   disk receive N, ack, nack, later   N calls; settle the oldest message held; nack with a delay
 //   trim T N                 delete the records below N in partition 0
 //   sync, reopen             leat_sync; close and open
 //   killed                   kill -9 and open: what was not synced is still not synced
@@ -46,6 +50,33 @@ static const struct sim_workload workloads[] = {
       "commit, sync, log a 2x80, poll a 2, commit, reopen, log a 2x80, poll a 2, commit" },
     { "trim", "topic b, log b 7x4000, trim b 2, log b 2x40, trim b 5, disk b 1x4000, log b 1x8000, "
               "trim b 11, log b 1x40, reopen" },
+    { "batches", "topic a, batch a 4x60, batch-disk a 3x60, batch a 6x4000, batch a 2x9, killed, "
+                 "batch a 8x3000, sync, batch a 3x60, batch-disk a 2x5000, batch a 6x100" },
+    { "batch-same-size", "topic b, batch b 3x64, batch-disk b 2x64, batch b 5x64, killed, "
+                         "batch b 4x64, log b 2x64, batch b 9x700, reopen, batch b 3x64" },
+    { "retention", "retain b 33000, topic b, disk b 2x5000, log b 9x5000, disk b 1x5000, log b "
+                   "6x5000, sync, log b 4x5000, killed, log b 4x5000, disk b 1x30, reopen" },
+    { "seals", "topic b, log b 4x7000, sync, log b 4x7000, sync, killed, log b 3x7000, disk b "
+               "1x7000, log b 5x7000, reopen, log b 2x9000, sync, log b 1x40" },
+    { "seals-two", "topic a, log a 4x7000, sync, log a 6x7000, disk a 1x40, log a 4x9000, disk a "
+                   "2x9000, killed, log a 4x7000, sync" },
+    { "two-topics", "topic a, topic b, log a 2x30, disk b 2x5000, log b 3x5000, delete a, "
+                    "disk b 1x30, topic a, log a 2x5000, delete b, disk a 2x30, reopen, topic b, "
+                    "log b 1x9" },
+    { "trim-killed", "topic b, log b 7x4000, trim b 2, killed, trim b 3, killed, log b 2x40, "
+                     "trim b 5, killed, trim b 6, killed, disk b 1x40, trim b 10, log b 1x40" },
+    { "commit-killed", "topic a, disk a 8x80, poll a 2, commit, sync, poll a 1, commit, killed, "
+                       "poll a 1, commit, killed, poll a 1, commit, poll a 1, commit, poll a 1, "
+                       "commit, log a 2x80, killed, poll a 1, commit" },
+    { "commit-disk", "durable, topic a, log a 4x80, poll a 2, commit, poll a 1, commit, log a "
+                     "4x400, poll a 3, commit, log a 2x9, poll a 1, commit" },
+    { "settle-disk", "durable, queue own, log q 5x50, receive 3, ack, later, ack, receive 2, ack, "
+                     "nack, log q 2x50, receive 2, ack, ack" },
+    { "kept", "queue kept, disk q 2x50, log q 2x50, receive 2, nack, nack, receive 2, nack, ack, "
+              "receive 1, nack, receive 1, nack, reopen, receive 1, ack" },
+    { "kept-killed",
+      "queue kept, log q 3x50, receive 1, killed, receive 1, killed, receive 1, nack, "
+      "receive 1, nack, receive 1, ack, log q 1x50" },
     { "queue", "queue own, disk q 2x50, log q 3x50, receive 3, ack, later, ack, receive 2, ack, "
                "nack, reopen, receive 1, ack, log q 1x50" },
     { "queue-rolls", "queue own, log q 4x5000, receive 3, ack, ack, ack, disk q 1x5000, receive 2, "
@@ -129,6 +160,7 @@ struct driver {
     leat_message held[HELD_MAX];
     int held_count;
     int life[SIM_TOPICS];
+    bool durable;
     int64_t next[SIM_TOPICS][SIM_PARTS];
     int64_t polled[SIM_PARTS];
 };
@@ -194,7 +226,9 @@ static void drive_close_children(struct driver *d) {
 }
 
 static void drive_topic(struct driver *d, int topic) {
-    leat_topic_options o = { .partitions = sim_topic_parts[topic], .segment_bytes = 16384 };
+    leat_topic_options o = { .partitions = sim_topic_parts[topic],
+                             .segment_bytes = 16384,
+                             .retention_bytes = d->r->retention[topic] };
     struct sim_fact *f = begin(d, SIM_MADE);
     f->topic = topic;
     f->life = ++d->life[topic];
@@ -219,30 +253,55 @@ static void drive_delete(struct driver *d, int topic) {
     end(d, f);
 }
 
+// A fact of one record, which is r from then on.
+static struct sim_fact *drive_record(struct driver *d, const struct sim_step *s, int i,
+                                     bool on_disk, leat_record *r) {
+    static char value[16][32 * 1024];
+    struct sim_fact *f = begin(d, SIM_SENT);
+    f->topic = s->topic;
+    f->life = d->life[s->topic];
+    f->part = i % sim_topic_parts[s->topic];
+    f->offset = d->next[s->topic][f->part]++;
+    f->disk = on_disk;
+    f->size = s->size < 8 ? 8 : s->size;
+    sim_value_make((int)(f - d->r->fact), (size_t)f->size, value[i % 16]);
+    *r = (leat_record){ .value = { value[i % 16], (size_t)f->size },
+                        .to_partition = LEAT_PARTITION(f->part) };
+    return f;
+}
+
 static void drive_send(struct driver *d, const struct sim_step *s, bool on_disk) {
-    static char value[32 * 1024];
-    int topic = s->topic;
     for (int i = 0; i < s->n; i++) {
-        struct sim_fact *f = begin(d, SIM_SENT);
-        f->topic = topic;
-        f->life = d->life[topic];
-        f->part = i % sim_topic_parts[topic];
-        f->offset = d->next[topic][f->part]++;
-        f->disk = on_disk;
-        f->size = s->size < 8 ? 8 : s->size;
-        sim_value_make((int)(f - d->r->fact), (size_t)f->size, value);
-        leat_record r = { .value = { value, (size_t)f->size },
-                          .to_partition = LEAT_PARTITION(f->part) };
+        leat_record r;
         leat_metadata md;
-        sim_must("send", leat_send(on_disk ? d->disk : d->log, d->t[topic], &r, &md));
+        struct sim_fact *f = drive_record(d, s, i, on_disk, &r);
+        sim_must("send", leat_send(on_disk ? d->disk : d->log, d->t[s->topic], &r, &md));
         if (md.offset != f->offset)
             sim_broken("a send got another offset", 0);
         end(d, f);
     }
 }
 
+static void drive_batch(struct driver *d, const struct sim_step *s, bool on_disk) {
+    leat_record r[16];
+    leat_metadata md[16];
+    int first = d->r->facts, batch = ++d->r->batches;
+    for (int i = 0; i < s->n; i++)
+        drive_record(d, s, i, on_disk, &r[i])->batch = batch;
+    sim_must("send many",
+             leat_send_many(on_disk ? d->disk : d->log, d->t[s->topic], r, (size_t)s->n, md));
+    for (int i = 0; i < s->n; i++) {
+        struct sim_fact *f = &d->r->fact[first + i];
+        if (md[i].offset != f->offset)
+            sim_broken("a batch got other offsets", 0);
+        f->to = (uint32_t)d->os->trace.count;
+    }
+    end(d, NULL);
+}
+
 static void drive_poll(struct driver *d, const struct sim_step *s) {
-    static const leat_consumer_options one = { .max_poll_records = 1 };
+    leat_consumer_options one = { .max_poll_records = 1,
+                                  .commit_acks = d->durable ? LEAT_ACKS_DISK : 0 };
     if (!d->c) {
         sim_must("consumer", leat_consumer_open(d->mq, "g", &one, &d->c));
         sim_must("subscribe", leat_consumer_subscribe(d->c, sim_topic_name[s->topic]));
@@ -270,6 +329,7 @@ static void drive_commit(struct driver *d) {
         f[i]->life = d->life[d->c_topic];
         f[i]->part = i;
         f[i]->offset = d->polled[i];
+        f[i]->disk = d->durable;
     }
     sim_must("commit", leat_commit(d->c));
     for (int i = 0; i < SIM_PARTS; i++)
@@ -281,7 +341,9 @@ static void drive_commit(struct driver *d) {
 
 static void drive_queue(struct driver *d, const struct sim_step *s) {
     bool over = strcmp(s->word, "over") == 0, dead = strcmp(s->word, "dead") == 0;
-    leat_queue_options o = { .deliveries_max = dead ? SIM_TRIES : LEAT_UNLIMITED,
+    bool kept = strcmp(s->word, "kept") == 0;
+    leat_queue_options o = { .deliveries_max = dead || kept ? SIM_TRIES : LEAT_UNLIMITED,
+                             .settle_acks = d->durable ? LEAT_ACKS_DISK : 0,
                              .topic = over ? "a" : NULL,
                              .dead_letter = dead ? "d" : NULL };
     if (!over)
@@ -290,6 +352,7 @@ static void drive_queue(struct driver *d, const struct sim_step *s) {
         drive_topic(d, SIM_D);
     d->r->queue_topic = over ? SIM_A : SIM_Q;
     d->r->dead = dead;
+    d->r->kept = kept;
     struct sim_fact *f = begin(d, SIM_QUEUE_MADE);
     sim_must("queue", leat_queue_open(d->mq, over ? "over" : "q", &o, &d->q));
     end(d, f);
@@ -322,13 +385,15 @@ static void drive_ack(struct driver *d) {
     f->topic = d->r->queue_topic;
     f->part = m.partition;
     f->offset = m.offset;
+    f->disk = d->durable;
     sim_must("ack", leat_queue_ack(d->q, &m));
     end(d, f);
 }
 
 static void drive_nack(struct driver *d, int64_t delay_ms) {
     leat_message m = drive_oldest(d);
-    struct sim_fact *f = d->r->dead && m.deliveries == SIM_TRIES ? begin(d, SIM_DIED) : NULL;
+    bool tried = (d->r->dead || d->r->kept) && m.deliveries == SIM_TRIES;
+    struct sim_fact *f = tried ? begin(d, SIM_DIED) : NULL;
     if (f) {
         f->topic = d->r->queue_topic;
         f->offset = m.offset;
@@ -387,6 +452,12 @@ static void drive_step(struct driver *d, const struct sim_step *s) {
         drive_delete(d, s->topic);
     else if (strcmp(verb, "log") == 0 || strcmp(verb, "disk") == 0)
         drive_send(d, s, verb[0] == 'd');
+    else if (strcmp(verb, "batch") == 0 || strcmp(verb, "batch-disk") == 0)
+        drive_batch(d, s, verb[5] == '-');
+    else if (strcmp(verb, "retain") == 0)
+        d->r->retention[s->topic] = s->n;
+    else if (strcmp(verb, "durable") == 0)
+        d->durable = true;
     else if (strcmp(verb, "poll") == 0)
         drive_poll(d, s);
     else if (strcmp(verb, "commit") == 0)
