@@ -273,7 +273,8 @@ typedef struct {
     uint64_t received, acked;         // messages of queues
     uint64_t bytes, topics, segments; // of the segments, what is allocated ahead included
     uint64_t maps, fds, threads;      // of files: mappings, descriptors; leat starts no thread
-    uint64_t cut_records, cut_bytes, damaged_ranges;
+    uint64_t cut_records, cut_bytes;  // of unfinished tails, by the open: whole records, bytes
+    uint64_t damaged_ranges;          // left out so far, by LEAT_SKIP_ROT
     uint64_t fs_class; // LEAT_WRITE_MAPPED or LEAT_WRITE_PWRITE: how it writes; 0: in memory
 } leat_stats;
 

@@ -41,6 +41,7 @@ static int cursor_damaged(struct lt_cursor *c) {
     if (p->mq->flags & LEAT_SKIP_ROT) {
         lt_say(p->mq, LEAT_LOG_ERROR, "topic %s partition %d: offset %lld is left out",
                p->topic->name, p->number, (long long)c->offset);
+        atomic_fetch_add_explicit(&p->mq->log->damaged_ranges, 1, memory_order_relaxed);
         lt_cursor_seek(c, c->offset + 1);
         return 0;
     }

@@ -83,19 +83,28 @@ int64_t lt_segment_offset_at(const struct lt_segment *s, int64_t ts, int64_t fro
 
 int lt_index_room(struct lt_segment *s, uint64_t n) {
     uint64_t more = (uint64_t)(s->count - s->prefix.count) + n;
+    if (more <= s->index_room)
+        return 0;
     if (lt_stretch_reserve(&s->index, more) != 0 ||
         lt_stretch_reserve(&s->newest_to, more / LT_SEAL_TIMES + 2) != 0)
         return lt_fail_nomem();
+    uint64_t times = (lt_stretch_capacity(&s->newest_to) - 2) * LT_SEAL_TIMES;
+    s->index_room = lt_stretch_capacity(&s->index);
+    s->index_room = s->index_room < times ? s->index_room : times;
     return 0;
 }
 
 void lt_index_add(struct lt_segment *s, int64_t timestamp_ms, uint64_t n, bool readable) {
     uint32_t *at = lt_stretch_at(&s->index, (uint64_t)(s->count - s->prefix.count));
     *at = readable ? (uint32_t)s->write_at : 0;
-    if (readable && timestamp_ms > s->newest)
+    bool later = readable && timestamp_ms > s->newest;
+    if (later)
         s->newest = timestamp_ms;
-    uint64_t block = (uint64_t)s->count / LT_SEAL_TIMES - (uint64_t)s->prefix.count / LT_SEAL_TIMES;
-    *(int64_t *)lt_stretch_at(&s->newest_to, block) = s->newest;
+    if (later || s->count % LT_SEAL_TIMES == 0 || s->count == s->prefix.count) {
+        uint64_t block =
+            (uint64_t)s->count / LT_SEAL_TIMES - (uint64_t)s->prefix.count / LT_SEAL_TIMES;
+        *(int64_t *)lt_stretch_at(&s->newest_to, block) = s->newest;
+    }
     s->write_at += n;
     s->count++;
 }
@@ -371,7 +380,7 @@ void lt_segment_sealed(struct lt_segment *s, int rc) {
 
 int lt_segment_settle(struct lt_segment *s) {
     struct lt_os *os = s->mq->os;
-    if (!s->in_file || s->sealed || s->rotten || s->synced_to < s->write_at)
+    if (!s->in_file || s->sealed || s->rotten || (s->synced_to < s->write_at && s->count > 0))
         return 0;
     int rc = 0;
     if (s->allocated > s->write_at) {

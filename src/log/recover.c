@@ -211,6 +211,7 @@ static int recover_step_over(struct recover *r, struct lt_segment *last,
         r->lost_to = to;
     lt_say(p->mq, LEAT_LOG_ERROR, "topic %s partition %d: offsets %lld to %lld are left out",
            p->topic->name, p->number, (long long)r->end, (long long)to - 1);
+    atomic_fetch_add_explicit(&p->mq->log->damaged_ranges, 1, memory_order_relaxed);
     if (tail->next < 0) {
         if (last && !tail->clean)
             last->rotten = true;
@@ -317,6 +318,8 @@ static int recover_cut(struct lt_partition *p) {
     lt_segment_file(path, s, ".log");
     lt_say(p->mq, LEAT_LOG_WARNING, "%s/%s: cut an unfinished tail after offset %lld", p->mq->dir,
            path, (long long)(s->base + s->count - 1));
+    atomic_fetch_add_explicit(&p->mq->log->cut_records, tail.records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->mq->log->cut_bytes, tail.bytes, memory_order_relaxed);
     return lt_segment_cut(s);
 }
 

@@ -41,9 +41,14 @@ void lt_segment_look(const struct lt_segment *s, struct lt_tail *tail) {
     const uint8_t *p = s->map + s->write_at;
     uint64_t n = s->allocated - s->write_at;
     tail->clean = p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+    if (tail->clean)
+        return;
+    for (tail->bytes = n; p[tail->bytes - 1] == 0;)
+        tail->bytes--;
     int64_t found = s->base + s->count;
+    tail->records = lt_record_check(p, n, s->uid, found, s->base) != 0; // of a batch
     uint64_t at = s->write_at + 8;
-    while (!tail->clean) {
+    for (;;) {
         at = lt_record_find(s->map, at, s->allocated, &head, found + 1, &found);
         if (at >= s->allocated)
             return;
@@ -51,6 +56,7 @@ void lt_segment_look(const struct lt_segment *s, struct lt_tail *tail) {
             tail->next = found;
             tail->next_at = at;
         }
+        tail->records++;
         int64_t claim = lt_record_claim(s->map + at, s->base);
         tail->claim = claim > tail->claim ? claim : tail->claim;
         at += lt_record_size(s->map + at);

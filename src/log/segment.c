@@ -146,6 +146,7 @@ void lt_segment_unready(struct lt_segment *s) {
     if (s->sealed && s->prefix.count < s->count) {
         lt_stretch_fini(&s->index);
         lt_stretch_fini(&s->newest_to);
+        s->index_room = 0;
         s->prefix.count = s->count;
         s->prefix.end = s->write_at;
         s->head_crcs = s->sealed_crcs;

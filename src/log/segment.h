@@ -55,6 +55,7 @@ struct lt_segment {
     uint64_t synced_to;          // bytes on disk
     uint64_t pushed_to;          // bytes whose way to the disk has begun
     int64_t dirty;               // of these, counted in the store's sum and not synced
+    uint64_t index_room;         // records behind the prefix that the index has room for
     int64_t newest;              // highest timestamp of its records
     int64_t appended_ms;         // wall time of the last append
     uint32_t head_crcs;          // of the prefix
@@ -173,7 +174,8 @@ struct lt_tail {
     bool clean;   // zeros
     int64_t next; // offset of the next valid record behind bytes that are none; -1: none
     uint64_t next_at;
-    int64_t claim; // what the valid records behind prove to have been on disk; 0: nothing
+    int64_t claim;           // what the valid records behind prove to have been on disk; 0: nothing
+    uint64_t records, bytes; // valid records that stand there; up to the last byte that is not zero
 };
 
 // lt_segment_scan finds the records behind those that are known and fills the index. A batch that

@@ -399,6 +399,9 @@ Test(index, a_damaged_last_record_on_disk_is_left_behind_and_its_number_not_used
     damage(0, ".log", position_of(0, 39) + 40);
     fails_saying(LEAT_ECORRUPT, "offsets 38 to 39 are", open_with(dir, 0));
     use(dir, LEAT_SKIP_ROT);
+    leat_stats stats;
+    ok(leat_get_stats(mq, &stats, sizeof stats));
+    cr_assert(stats.damaged_ranges == 1 && stats.cut_records == 0 && stats.cut_bytes == 0);
     reads_all(38);
     send_to(45, LEAT_ACKS_DISK);
     reads(0, 45, 38, 40, 0);
@@ -458,6 +461,9 @@ Test(index, a_batch_that_is_not_whole_is_cut, .init = make_root, .fini = drop_ro
     scratch_write(path, all, size);
     free(all);
     use(dir, 0);
+    leat_stats stats;
+    ok(leat_get_stats(mq, &stats, sizeof stats));
+    cr_assert(stats.cut_records == 3 && stats.cut_bytes > 100 && stats.damaged_ranges == 0);
     reads_all(7);
     send_to(9, LEAT_ACKS_DISK);
     done();
