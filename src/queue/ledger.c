@@ -136,28 +136,22 @@ int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word
     return due_ms;
 }
 
-int lt_ledger_wipe(struct lt_ledger *l, const struct lt_segment *s, int64_t from) {
+int lt_ledger_behind(struct lt_ledger *l, const struct lt_segment *s, int64_t from, int64_t *past) {
     struct lt_sheet *sheet;
     size_t before = l->count;
     int rc = lt_ledger_open(l, s, from, false, &sheet);
     if (rc != 0)
         return rc == LEAT_ENOENT ? 0 : rc;
-    bool dirty = false;
-    uint64_t end = sheet->words.allocated / 8;
-    for (uint64_t i = (uint64_t)(from - s->base); i < end && rc == 0; i++) {
-        if (lt_words_load(&sheet->words, i) == 0)
-            continue;
-        rc = lt_words_store(&sheet->words, i, 0);
-        dirty = true;
-    }
-    if (rc == 0 && dirty)
-        rc = lt_words_sync(&sheet->words);
+    int64_t end = s->base + (int64_t)(sheet->words.allocated / 8);
+    for (int64_t offset = from; offset < end; offset++)
+        if (lt_ledger_load(l, sheet, offset).state != LT_WORD_UNTOUCHED)
+            *past = offset + 1;
     if (l->count > before) { // opened for this alone
         lt_words_close(&sheet->words);
         l->count--;
         memmove(sheet, sheet + 1, (size_t)(l->sheet + l->count - sheet) * sizeof *sheet);
     }
-    return rc;
+    return 0;
 }
 
 int lt_ledger_sync_names(const struct lt_ledger *l) {

@@ -83,17 +83,27 @@ static int restore_segment(leat_queue *q, struct lt_queue_part *part, int64_t fr
     return rc;
 }
 
-// Forgets the words behind the end: records that were there went in a power cut.
-static int restore_wipe(struct lt_queue_part *part, int64_t end) {
+// Lets the log go on behind the last message that was handed out: a power cut may take records and
+// leave their words, and an offset that somebody has seen must not name another record. Another
+// queue may have made the log go on already: then it is the segment before the last.
+static int restore_skip(struct lt_queue_part *part) {
     struct lt_partition *p = part->p;
+    struct lt_segment *last[2] = { NULL, NULL };
+    int64_t past = 0, from[2];
     lt_lock(&p->lock);
-    struct lt_segment *s = p->count > 0 ? p->segs[p->count - 1] : NULL;
-    if (s)
-        lt_segment_keep(s);
+    for (size_t i = 0; i < 2 && i < p->count; i++) {
+        last[i] = p->segs[p->count - 1 - i];
+        from[i] = last[i]->base + last[i]->count;
+        lt_segment_keep(last[i]);
+    }
     lt_unlock(&p->lock);
-    int rc = s ? lt_ledger_wipe(&part->ledger, s, end) : 0;
-    lt_segment_drop(s);
-    return rc;
+    int rc = 0;
+    for (size_t i = 0; i < 2; i++) {
+        if (last[i] && rc == 0)
+            rc = lt_ledger_behind(&part->ledger, last[i], from[i], &past);
+        lt_segment_drop(last[i]);
+    }
+    return rc == 0 ? lt_partition_skip_to(p, past, LT_GAP_LOST) : rc;
 }
 
 static int restore_part(leat_queue *q, struct lt_queue_part *part) {
@@ -111,7 +121,7 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     int rc = 0;
     for (int64_t at = head; rc == 0 && at < touched;)
         rc = restore_segment(q, part, at, touched, &at);
-    return rc == 0 ? restore_wipe(part, end) : rc;
+    return rc == 0 ? restore_skip(part) : rc;
 }
 
 int lt_queue_restore_state(leat_queue *q) {

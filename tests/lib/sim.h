@@ -17,7 +17,7 @@
 #include "lib/crash_os.h"
 
 enum { SIM_A, SIM_B, SIM_Q, SIM_D, SIM_TOPICS };
-enum { SIM_PARTS = 2, SIM_TRIES = 2, SIM_FACTS = 200 };
+enum { SIM_PARTS = 2, SIM_TRIES = 2, SIM_FACTS = 200, SIM_OFFSETS = 256 };
 extern const char *const sim_topic_name[SIM_TOPICS];
 extern const int sim_topic_parts[SIM_TOPICS];
 
@@ -71,6 +71,7 @@ struct sim_found { // in a state
     int64_t begin[SIM_TOPICS][SIM_PARTS], records_end[SIM_TOPICS][SIM_PARTS];
     int64_t end[SIM_TOPICS][SIM_PARTS];
     int64_t committed[SIM_TOPICS][SIM_PARTS];
+    bool here[SIM_TOPICS][SIM_PARTS][SIM_OFFSETS]; // offsets that have a record: others are gaps
     bool queue;
 };
 

@@ -111,13 +111,16 @@ const struct sim_fact *sim_sent_at(const struct sim_look *l, int topic, int part
     return f;
 }
 
-// The highest number that was committed in a partition.
-static int64_t highest_committed(const struct sim_look *l, int topic, int part) {
+// Behind the highest number that somebody saw in a partition: committed, or handed out by a queue.
+static int64_t highest_seen(const struct sim_look *l, int topic, int part) {
     int64_t high = 0;
-    for (const struct sim_fact *f = l->r->fact; f < l->r->fact + l->r->facts; f++)
-        if (f->what == SIM_COMMITTED && f->topic == topic && f->part == part &&
-            sim_begun(l->w, l->r, f) && f->offset > high)
-            high = f->offset;
+    for (const struct sim_fact *f = l->r->fact; f < l->r->fact + l->r->facts; f++) {
+        bool committed = f->what == SIM_COMMITTED && f->topic == topic;
+        bool received = f->what == SIM_RECEIVED && l->r->queue_topic == topic;
+        if ((committed || received) && f->part == part && sim_begun(l->w, l->r, f) &&
+            f->offset + received > high)
+            high = f->offset + received;
+    }
     return high;
 }
 
@@ -137,8 +140,7 @@ static bool check_end(const struct sim_look *l, int topic, int part) {
         return sim_fail(l->r, "%s:%d ends at %lld, %lld were promised", sim_topic_name[topic], part,
                         (long long)records_end, (long long)least);
     if (n->end[topic][part] < records_end ||
-        (n->end[topic][part] > records_end &&
-         n->end[topic][part] > highest_committed(l, topic, part) &&
+        (n->end[topic][part] > records_end && n->end[topic][part] > highest_seen(l, topic, part) &&
          n->end[topic][part] > n->begin[topic][part]))
         return sim_fail(l->r, "%s:%d ends at %lld, its records at %lld", sim_topic_name[topic],
                         part, (long long)n->end[topic][part], (long long)records_end);
@@ -210,7 +212,7 @@ static bool check_records(const struct sim_look *l, leat_consumer *c, int topic,
             if (!f)
                 return false;
             bool gap = m[i].offset > next && f - l->r->fact >= l->w->old &&
-                       m[i].offset <= highest_committed(l, topic, part);
+                       m[i].offset <= highest_seen(l, topic, part);
             if (m[i].offset != next && !gap)
                 return sim_fail(l->r, "%s:%d has a hole at %lld, up to %lld", sim_topic_name[topic],
                                 part, (long long)next, (long long)m[i].offset);
@@ -220,6 +222,8 @@ static bool check_records(const struct sim_look *l, leat_consumer *c, int topic,
                 return sim_fail(l->r, "%s:%d has a record of an earlier life",
                                 sim_topic_name[topic], part);
             next = m[i].offset + 1;
+            if (m[i].offset < SIM_OFFSETS)
+                l->found->here[topic][part][m[i].offset] = true;
         }
     if (n < 0)
         return sim_fail(l->r, "%s:%d cannot be read: %s", sim_topic_name[topic], part,

@@ -119,7 +119,8 @@ static bool check_kept(const struct sim_look *l, const struct drained *d, leat_q
     uint64_t least = 0, most = 0;
     sim_must("stats", leat_queue_get_stats(q, &stats, sizeof stats));
     for (int64_t o = l->found->begin[SIM_Q][0]; o < l->found->records_end[SIM_Q][0]; o++) {
-        if (d->seen[0][o] > 0 || count_facts(l, SIM_RECEIVED, 0, o, sim_begun) < SIM_TRIES)
+        if (!l->found->here[SIM_Q][0][o] || d->seen[0][o] > 0 ||
+            count_facts(l, SIM_RECEIVED, 0, o, sim_begun) < SIM_TRIES)
             continue;
         most++;
         least += count_facts(l, SIM_ACKED, 0, o, sim_begun) == 0;
@@ -135,7 +136,7 @@ static bool check_all_left(const struct sim_look *l, const struct drained *d) {
     const struct sim_found *n = l->found;
     for (int part = 0; part < sim_topic_parts[topic]; part++)
         for (int64_t o = n->begin[topic][part]; o < n->records_end[topic][part]; o++)
-            if (!check_one_left(l, d, part, o))
+            if (n->here[topic][part][o] && !check_one_left(l, d, part, o))
                 return false;
     for (int64_t o = 0; topic == SIM_Q && !l->w->base && o < n->begin[topic][0]; o++)
         if (count_facts(l, SIM_ACKED, 0, o, sim_begun) == 0 && d->copies[0][o] == 0)
