@@ -226,7 +226,7 @@ int oracle_send_many(struct oracle *o, const struct oracle_sending *s, int n) {
     int rc = leat_send_many(s->p, s->t, batch.r, (size_t)n, batch.md);
     oracle_note_many(o, s, n, rc);
     for (int i = 0; i < ORACLE_PARTS && o->os.lost_count > lost; i++) {
-        char place[16];
+        char place[24];
         (void)snprintf(place, sizeof place, "/%d/0000", i);
         if (strstr(o->os.lost_path, ".log") && strstr(o->os.lost_path, place))
             o->poisoned[s->topic][i] = true;
