@@ -128,11 +128,17 @@ int lt_begin(leat *mq, int where) {
 
 int lt_end_counted(leat *mq, int rc) {
     lt_lock(&mq->clock.lock);
-    mq->inside--;
-    if (atomic_load(&mq->shut))
+    if (--mq->inside == 0)
         lt_cond_broadcast(&mq->clock.changed);
     lt_unlock(&mq->clock.lock);
     return rc;
+}
+
+void lt_calls_wait(leat *mq) {
+    lt_lock(&mq->clock.lock);
+    while (mq->inside > 0)
+        lt_cond_wait(&mq->clock.changed, &mq->clock.lock);
+    lt_unlock(&mq->clock.lock);
 }
 
 bool lt_stores(const leat *mq) {

@@ -90,9 +90,15 @@ int lt_enter(leat *mq, int where);
 int lt_begin(leat *mq, int where);
 // Returns  rc. Others may close the store once it is called.
 int lt_end_counted(leat *mq, int rc);
-static inline int lt_end(leat *mq, int rc) {
-    return mq->flags & LEAT_CRASHABLE ? lt_end_counted(mq, rc) : rc;
+static inline bool lt_counts(const leat *mq) {
+    return (mq->flags & LEAT_CRASHABLE) != 0;
 }
+static inline int lt_end(leat *mq, int rc) {
+    return lt_counts(mq) ? lt_end_counted(mq, rc) : rc;
+}
+// A call that gives up, before it ends, what kept others from closing the store: it asks lt_counts
+// first, and then lt_end_counted if so. lt_calls_wait waits until no call is counted.
+void lt_calls_wait(leat *mq);
 // lt_stores tells whether what is stored is this handle's to change: not in a fork, nor after
 // leat_crash.
 bool lt_stores(const leat *mq);

@@ -67,8 +67,9 @@ static int consumer_enter(leat_consumer *c) {
 
 static int consumer_leave(leat_consumer *c, int rc) {
     leat *mq = c->mq;
+    bool counted = lt_counts(mq); // from the next line on another thread may close all
     atomic_store_explicit(&c->busy, false, memory_order_release);
-    return lt_end(mq, rc);
+    return counted ? lt_end_counted(mq, rc) : rc;
 }
 
 // ---- the partitions of a consumer

@@ -296,5 +296,9 @@ static int deliver_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, s
 int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
     leat *mq = q ? q->mq : NULL;
     int rc = lt_begin(mq, LT_CALL);
-    return rc != 0 ? rc : lt_end(mq, deliver_receive(q, timeout_ms, m, max));
+    if (rc != 0)
+        return rc;
+    bool counted = lt_counts(mq); // when nobody waits any more another thread may close all
+    rc = deliver_receive(q, timeout_ms, m, max);
+    return counted ? lt_end_counted(mq, rc) : rc;
 }

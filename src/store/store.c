@@ -218,6 +218,8 @@ int leat_close(leat *mq, int64_t timeout_ms) {
             rc = store_views(mq);
         if (rc == 0)
             rc = store_leased(mq);
+        if (rc == 0)
+            lt_calls_wait(mq); // what they held is free, and they are about to return
     }
     return rc != 0 ? rc : store_free(mq);
 }
