@@ -387,7 +387,7 @@ void lt_segment_push(struct lt_segment *s) {
 
 int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct lt_stamp *stamp) {
     const uint64_t at = s->write_at;
-    int rc = lt_segment_map(s);
+    int rc = s->map ? 0 : lt_segment_map(s);
     if (rc == 0)
         rc = segment_room(s, at + batch->bytes);
     if (rc == 0)
