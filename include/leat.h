@@ -203,6 +203,7 @@ enum {
 };
 enum {
     LEAT_STRICT = 1u,     // close_all is LEAT_EBUSY while a message is leased or held, names it
+    LEAT_READ_ONLY = 2u,  // leat_open looks at a store without owning it, see there
     LEAT_MUST_EXIST = 4u, // open does not create
     LEAT_SKIP_ROT = 8u,   // what is damaged is left out, said to .log, and never touched
     LEAT_ALTER = 16u,     // queues: non-zero settings replace stored ones
@@ -227,7 +228,7 @@ typedef void (*leat_log_fn)(int level, const char *text, void *ctx);
 typedef void *(*leat_alloc_fn)(void *ctx, void *old, size_t size);
 
 typedef struct {
-    uint32_t flags;               // LEAT_STRICT, LEAT_MUST_EXIST, LEAT_SKIP_ROT, LEAT_CRASHABLE
+    uint32_t flags;               // LEAT_STRICT, _READ_ONLY, _MUST_EXIST, _SKIP_ROT, _CRASHABLE
     int32_t threads, acks, clock; // acks: the default of producers and queues
     uint64_t seed;                // of every choice made by chance; 0: from the system
     int64_t start_ms;             // wall time at which a manual or jumping clock starts;
@@ -251,6 +252,14 @@ typedef struct {
 //          the parent is missing), LEAT_EEXIST (not empty and no store: nothing was created),
 //          LEAT_ECORRUPT, LEAT_EACCESS (not writable, or not this user's), LEAT_ENOSPC, LEAT_EIO.
 // Owns     *out is ended by leat_close or leat_close_all; NULL on failure.
+//
+// With LEAT_READ_ONLY a store is looked at as it is at the open, beside an owner in this or another
+// process, or without one; open again to see more. Nothing in the directory is changed, none of it
+// has to be writable, nor this user's. An unfinished tail is left out and stays. Records and
+// committed offsets can be read; what would write is LEAT_EACCESS: sends, commits, leat_sync,
+// making or deleting topics or groups, every queue. A record that the owner has deleted since is
+// an error of the poll (LEAT_ENOENT, LEAT_ECORRUPT) or still read, never other bytes.
+// Returns  as above, but LEAT_EBUSY; LEAT_ENOENT (no store), LEAT_EINVAL (with LEAT_CRASHABLE).
 LEAT_API int leat_open(const char *dir, const leat_options *o, leat **out);
 
 // leat_open_memory opens a store with the same behaviour that lives in memory and dies at close.

@@ -142,7 +142,13 @@ void lt_calls_wait(leat *mq) {
 }
 
 bool lt_stores(const leat *mq) {
-    return !lt_forked(mq) && !atomic_load(&mq->crashed);
+    return !lt_forked(mq) && !atomic_load(&mq->crashed) && !lt_read_only(mq);
+}
+
+int lt_check_writable(const leat *mq, const char *what, const char *name) {
+    return lt_read_only(mq)
+               ? lt_fail(LEAT_EACCESS, "%s %s: the store %s is open read-only", what, name, mq->dir)
+               : 0;
 }
 
 // ---- children, chance, words

@@ -20,6 +20,7 @@ struct lt_log;
 struct lt_queues;
 struct lt_channels;
 struct lt_crash;
+struct lt_readonly;
 
 // lt_child is what a handle embeds, so that a store can name and close what is still open.
 struct lt_child {
@@ -71,7 +72,8 @@ struct leat {
     struct lt_log *log; // the rooms; each is made by its own folder
     struct lt_queues *queues;
     struct lt_channels *channels;
-    struct lt_crash *crash; // what leat_crash needs; NULL: nothing was asked for
+    struct lt_crash *crash;       // what leat_crash needs; NULL: nothing was asked for
+    struct lt_readonly *readonly; // the table that refuses to write; NULL: the store is our own
 };
 
 // lt_core_init fills *mq from the options (checked by the caller) and the system's table.
@@ -100,8 +102,14 @@ static inline int lt_end(leat *mq, int rc) {
 // first, and then lt_end_counted if so. lt_calls_wait waits until no call is counted.
 void lt_calls_wait(leat *mq);
 // lt_stores tells whether what is stored is this handle's to change: not in a fork, nor after
-// leat_crash.
+// leat_crash, nor with LEAT_READ_ONLY.
 bool lt_stores(const leat *mq);
+// lt_read_only tells whether the store is somebody else's to change: LEAT_READ_ONLY.
+static inline bool lt_read_only(const leat *mq) {
+    return (mq->flags & LEAT_READ_ONLY) != 0;
+}
+// lt_check_writable is LEAT_EACCESS, which says so, if it is. what: "topic t".
+int lt_check_writable(const leat *mq, const char *what, const char *name);
 // lt_forked tells whether this process is a fork of the one that opened mq.
 bool lt_forked(const leat *mq);
 

@@ -604,9 +604,11 @@ static int consumer_commit_sync(leat_consumer *c) {
 static int consumer_commit(leat_consumer *c) {
     if (!c->group)
         return lt_fail(LEAT_EINVAL, "a consumer without a group cannot commit");
+    int first = lt_check_writable(c->mq, "group", c->group->name);
+    if (first != 0)
+        return first;
     if (c->commit_disk && lt_slots_poisoned(&c->mq->log->slots))
         return lt_fail(LEAT_EPOISONED, "group %s: a sync of the slots has failed", c->group->name);
-    int first = 0;
     bool stored = false;
     for (size_t i = 0; i < c->part_count; i++) {
         if (c->part[i].cursor.offset < 0)

@@ -9,7 +9,8 @@ enum {
     COOL_FILES = 4096, // at most, and a quarter of what the process may have
     COOL_MAPS = 16384  // a quarter of what Linux gives a process
 };
-#define COOL_BYTES (INT64_C(8) << 40) // of address space, which has 47 bits at the least
+#define COOL_BYTES  (INT64_C(8) << 40) // of address space, which has 47 bits at the least
+#define COOL_COPIES (INT64_C(1) << 30) // of memory: a read-only store copies what it reads
 
 void lt_log_limits(leat *mq) {
     int64_t files = mq->dir && mq->os->files_max ? mq->os->files_max(mq->os) / 4 : COOL_FILES;
@@ -17,7 +18,7 @@ void lt_log_limits(leat *mq) {
                     : files < COOL_FILES_MIN ? COOL_FILES_MIN
                                              : files;
     mq->maps_max = COOL_MAPS;
-    mq->map_bytes_max = COOL_BYTES;
+    mq->map_bytes_max = lt_read_only(mq) ? COOL_COPIES : COOL_BYTES;
 }
 
 static bool cool_over(const _Atomic int64_t *is, int64_t max) {

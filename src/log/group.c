@@ -273,6 +273,9 @@ struct lt_group *lt_group_find(leat *mq, const char *name) {
 
 static int group_create(leat *mq, const char *name, struct lt_group **out) {
     struct lt_log *log = mq->log;
+    int rc = lt_check_writable(mq, "group", name);
+    if (rc != 0)
+        return rc;
     lt_lock(&log->table);
     size_t groups = lt_map_count(&log->groups);
     lt_unlock(&log->table);
@@ -281,7 +284,7 @@ static int group_create(leat *mq, const char *name, struct lt_group **out) {
     struct lt_group *g = group_new(mq, name, strlen(name));
     if (!g)
         return LEAT_ENOMEM;
-    int rc = lt_manifest_new_id(&log->manifest, &g->id);
+    rc = lt_manifest_new_id(&log->manifest, &g->id);
     if (rc == 0) {
         lt_lock(&log->table);
         rc = group_enter_new_locked(g);

@@ -42,6 +42,8 @@ int leat_topic_grow(leat_topic *t, int32_t partitions) {
         rc = lt_fail(LEAT_EINVAL, "topic %s: partitions is %d; 1 to %d", t->name, partitions,
                      LT_PARTITIONS_MAX);
     if (rc == 0)
+        rc = lt_check_writable(t->mq, "topic", t->name);
+    if (rc == 0)
         rc = lt_begin(t->mq, LT_CALL);
     if (rc != 0)
         return rc;

@@ -51,9 +51,10 @@ const uint8_t *lt_segment_checked(const struct lt_segment *s, int64_t offset) {
     uint64_t at = index_position(s, i);
     if (at < LT_SEGMENT_PAGE)
         return NULL;
-    if (i < s->prefix.count &&
-        (at >= s->prefix.end ||
-         lt_record_check(s->map + at, s->prefix.end - at, s->uid, offset, s->base) == 0))
+    bool read_only = lt_read_only(s->mq); // the file may have changed since it was scanned
+    uint64_t end = i >= s->prefix.count && read_only ? s->write_at : s->prefix.end;
+    if ((i < s->prefix.count || read_only) &&
+        (at >= end || lt_record_check(s->map + at, end - at, s->uid, offset, s->base) == 0))
         return NULL;
     return s->map + at;
 }
@@ -234,7 +235,7 @@ int lt_index_load(struct lt_segment *s) {
     index_walk(s, image);
     s->prefix.image = image;
     s->prefix.mapped = false;
-    if (s->count == s->prefix.count)
+    if (s->count == s->prefix.count && !lt_read_only(s->mq))
         (void)index_save(s, s->head_crcs); // if it fails it is made again the next time
     return 0;
 }

@@ -213,7 +213,7 @@ int lt_manifest_settle(struct lt_manifest *m) {
         m->synced = lt_max(m->synced, m->slot->values[1]);
     if (m->synced > m->end)
         return manifest_damage(m);
-    int rc = manifest_mend(m);
+    int rc = lt_read_only(m->mq) ? 0 : manifest_mend(m);
     lt_free(&m->mq->mem, m->found);
     m->found = NULL;
     m->synced = rc == 0 ? m->end : m->synced; // written down with the next sync

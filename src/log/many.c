@@ -118,6 +118,8 @@ int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md) {
     for (size_t i = 0; md && i < n; i++)
         md[i] = (leat_metadata){ .topic = t->name, .offset = -1, .partition = -1 };
     int rc = lt_topic_alive(t);
+    if (rc == 0)
+        rc = lt_check_writable(t->mq, "topic", t->name);
     if (rc != 0 || n == 0)
         return rc;
     if (n / (size_t)m.parts > LT_BATCH_MAX / LT_RECORD_MIN)

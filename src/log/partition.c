@@ -189,6 +189,8 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason
     if (offset > end && offset - end > LT_GAP_MAX) {
         rc = lt_fail(LEAT_ECORRUPT, "topic %s partition %d ends at %lld, offset %lld is in use",
                      p->topic->name, p->number, (long long)end, (long long)offset);
+    } else if (offset > end && lt_read_only(p->mq)) {
+        atomic_store_explicit(&p->end, offset, memory_order_release); // as its owner will find it
     } else if (offset > end) {
         rc = partition_roll(p, offset, 0, reason);
         if (rc == 0) {
@@ -490,7 +492,9 @@ int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first,
 }
 
 void lt_partition_cool(struct lt_partition *p, bool files, bool maps) {
-    if (files) // a descriptor with unsynced bytes would take the error of their sync along
+    if (files &&
+        !lt_read_only(
+            p->mq)) // a descriptor with unsynced bytes would take the error of their sync along
         (void)lt_partition_sync(p, atomic_load_explicit(&p->end, memory_order_relaxed));
     lt_lock(&p->lock);
     for (size_t i = 0; i < p->count && !p->syncing; i++) {

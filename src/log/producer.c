@@ -65,6 +65,8 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     struct lt_plan plan;
     int rc = lt_topic_alive(s->topic);
     if (rc == 0)
+        rc = lt_check_writable(s->topic->mq, "topic", s->topic->name);
+    if (rc == 0)
         rc = lt_plan_make(s->record, s->extra, s->extra_count, &plan);
     if (rc != 0)
         return rc;

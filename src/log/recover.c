@@ -13,6 +13,8 @@
 // A file without a valid page may have been made when the process died: it is judged in the same
 // way. An error of the system is an error of the open, never an end of the log. Recovering twice
 // gives the same bytes.
+//
+// A read-only store sees what an owner would find, and nothing is cut or set aside.
 #include "log/partition.h"
 
 #include "log/topic.h"
@@ -193,6 +195,7 @@ static int recover_damage(const struct lt_partition *p, int64_t from, int64_t to
 
 // ---- reading
 
+enum { RECOVER_TRIES = 16, RECOVER_TEXT = 512 }; // of a read-only store
 enum { RECOVER_ENDS = 1, RECOVER_GOES_ON = 2 };
 
 // Steps over what cannot be read, on demand: to the next record in the same segment, else to the
@@ -299,7 +302,8 @@ static int recover_read(struct recover *r) {
 // were deleted before they were synced, and a power cut took them, so no evidence says otherwise.
 static void recover_forget(struct lt_partition *p) {
     for (size_t i = 0; i < p->count; i++) {
-        lt_partition_unlink(p, p->segs[i]->base);
+        if (!lt_read_only(p->mq))
+            lt_partition_unlink(p, p->segs[i]->base);
         lt_segment_drop(p->segs[i]);
     }
     p->count = 0;
@@ -327,8 +331,9 @@ static int recover_cut(struct lt_partition *p) {
 // the log start, but for what is proved to be an unfinished tail.
 static void recover_begin(struct recover *r, int64_t begin) {
     size_t gone = 0;
-    while (gone + 1 < r->count && r->base[gone + 1] <= begin)
-        lt_partition_unlink(r->p, r->base[gone++]);
+    for (; gone + 1 < r->count && r->base[gone + 1] <= begin; gone++)
+        if (!lt_read_only(r->p->mq))
+            lt_partition_unlink(r->p, r->base[gone]);
     r->count -= gone;
     if (gone > 0)
         memmove(r->base, r->base + gone, r->count * sizeof *r->base);
@@ -340,10 +345,16 @@ static void recover_begin(struct recover *r, int64_t begin) {
 static int recover_publish_one(struct lt_partition *p, struct lt_segment *s, bool rolled,
                                int64_t durable_end) {
     int64_t past = s->base + s->count;
-    if (rolled)
+    if (rolled || lt_read_only(p->mq))
         atomic_store(&s->limit, past);
     p->bytes += (int64_t)(s->write_at - LT_SEGMENT_PAGE);
     s->pushed_to = s->write_at & ~UINT64_C(4095);
+    if (lt_read_only(p->mq)) { // each record is checked again in the copy in which it is read
+        s->check_to = LT_NEVER;
+        s->synced_to = s->write_at;
+        lt_segment_unready(s);
+        return 0;
+    }
     if (s->sealed)
         return 0;
     if (s->appended_ms == INT64_MIN || s->count > s->prefix.count)
@@ -369,33 +380,49 @@ static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
         if (rc != 0)
             return rc;
     }
-    p->dir_owed = !recover_names_synced(p, begin);
+    p->dir_owed = !lt_read_only(p->mq) && !recover_names_synced(p, begin);
     atomic_store(&p->begin, begin);
     atomic_store(&p->durable_end, durable_end);
     atomic_store(&p->end, end);
     return 0;
 }
 
-int lt_partition_recover(struct lt_partition *p) {
+// Asks the slot and the directory. Beside an owner the slot is asked before, for what will be
+// found, and behind, for what may be gone.
+static int recover_look(struct recover *r) {
+    struct lt_partition *p = r->p;
+    struct lt_slots *slots = &p->mq->log->slots;
+    bool again = p->slot && lt_read_only(p->mq);
+    int rc = again ? lt_slot_again(slots, p->slot) : 0;
+    int64_t proof = p->slot ? p->slot->values[0] : 0;
+    if (rc == 0)
+        rc = recover_list(r);
+    if (rc == 0 && again)
+        rc = lt_slot_again(slots, p->slot);
+    r->begin = p->slot ? p->slot->values[1] : 0;
+    r->proof = proof > r->begin ? proof : 0;
+    return rc;
+}
+
+static int recover_once(struct lt_partition *p) {
     struct recover r = { .p = p };
     struct lt_slot_key key = { LT_SLOT_PARTITION, 0, p->topic->id, (uint32_t)p->number };
     p->slot = lt_slot_find(&p->mq->log->slots, &key);
-    int64_t begin = r.begin = p->slot ? p->slot->values[1] : 0;
-    r.proof = p->slot && p->slot->values[0] > begin ? p->slot->values[0] : 0;
-    int rc = recover_list(&r);
+    int rc = recover_look(&r);
+    int64_t begin = r.begin;
     if (rc == 0) {
         recover_begin(&r, begin);
         rc = recover_read(&r);
     }
     // Only an unfinished tail is left to deal with: segments beyond it can be reached no more.
-    if (rc == 0)
+    if (rc == 0 && !lt_read_only(p->mq))
         rc = recover_set_all_aside(&r);
     int64_t end = p->count > 0 ? p->segs[p->count - 1]->base + p->segs[p->count - 1]->count : begin;
     if (rc == 0 && end < begin) {
         recover_forget(p);
         end = begin;
     }
-    if (rc == 0)
+    if (rc == 0 && !lt_read_only(p->mq))
         rc = recover_cut(p);
     if (rc == 0) {
         int64_t durable = r.proof < end ? r.proof : end;
@@ -405,4 +432,21 @@ int lt_partition_recover(struct lt_partition *p) {
         rc = lt_partition_skip_to(p, r.lost_to, LT_GAP_ROT);
     lt_free(&p->mq->mem, r.base);
     return rc;
+}
+
+int lt_partition_recover(struct lt_partition *p) {
+    char last[RECOVER_TEXT] = "";
+    for (int i = 0;; i++) {
+        int rc = recover_once(p);
+        if (!lt_read_only(p->mq) || (rc != LEAT_ECORRUPT && rc != LEAT_ENOENT))
+            return rc;
+        // The owner may have appended, rolled and deleted while it was read, page by page and file
+        // by file. Damage is found again in the same place.
+        if (i == RECOVER_TRIES || strncmp(last, leat_errmsg(), sizeof last - 1) == 0)
+            return rc;
+        (void)snprintf(last, sizeof last, "%s", leat_errmsg());
+        while (p->count > 0)
+            lt_segment_drop(p->segs[--p->count]);
+        p->bytes = 0;
+    }
 }

@@ -128,7 +128,7 @@ int lt_segment_map(struct lt_segment *s) {
                           s->topic_id, mq->dir ? mq->dir : "memory");
     s->map = p;
     segment_count_map(s, 1);
-    if (s->sealed)
+    if (s->sealed || lt_read_only(mq))
         lt_segment_close_fd(s);
     return 0;
 }
@@ -338,7 +338,9 @@ static int segment_read_head(struct lt_segment *s, struct lt_segment_head *head)
     s->uid = head->uid;
     s->created_ms = head->created_ms;
     s->allocated = (uint64_t)info.size;
-    if (s->map_size < s->allocated) // one that is larger than the topic's are, perhaps settled
+    if (lt_read_only(mq)) // nothing is appended
+        s->map_size = s->allocated;
+    else if (s->map_size < s->allocated) // one that is larger than the topic's are, perhaps settled
         s->map_size = s->allocated + LT_SEAL;
     if (head->base != s->base) // its offsets mean nothing here: the caller refuses it
         return 0;

@@ -8,6 +8,7 @@
 #include "base/crc32c.h"
 #include "log/topic.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -107,6 +108,8 @@ static int slots_load_one(struct lt_slots *s, uint32_t n, bool used[LT_SLOT_COPI
 
 // After a failed sync the page cache can hold what the disk does not: such a block is made dirty.
 static int slots_redirty(struct lt_slots *s, uint64_t at) {
+    if (lt_read_only(s->mq))
+        return 0;
     if (s->mq->mapped_write) {
         volatile uint8_t *byte = s->map + at;
         *byte = *byte;
@@ -128,19 +131,22 @@ static int slots_load(struct lt_slots *s) {
         for (unsigned c = 0; rc == 0 && c < LT_SLOT_COPIES; c++)
             rc = used[c] ? slots_redirty(s, at + c * (uint64_t)SLOTS_BLOCK) : 0;
     }
-    return rc == 0 && s->allocated > 0 ? lt_slots_sync(s) : rc;
+    return rc == 0 && s->allocated > 0 && !lt_read_only(s->mq) ? lt_slots_sync(s) : rc;
 }
 
 static int slots_open_file(struct lt_slots *s) {
     struct lt_os *os = s->mq->os;
     int fd = os->open(os, s->mq->dir_fd, "slots", O_RDWR | O_CREAT, 0600);
+    if (fd == -ENOENT && lt_read_only(s->mq))
+        return 0; // nothing was ever stored in one
     if (fd < 0)
         return lt_fail_os(fd, "opening %s/slots", s->mq->dir);
     s->fd = fd;
     struct lt_file_info info;
     int rc = os->info(os, fd, &info);
     void *p = NULL;
-    if (rc == 0 && info.size == 0) // new: its name is durable before anything rests on a slot
+    if (rc == 0 && info.size == 0 &&
+        !lt_read_only(s->mq)) // new: its name is durable before anything rests on a slot
         rc = os->sync(os, s->mq->dir_fd, true);
     if (rc == 0)
         rc = os->map(os, fd, SLOTS_FILE_MAX, s->mq->mapped_write, &p);
@@ -198,6 +204,23 @@ struct lt_slot *lt_slot_find(struct lt_slots *s, const struct lt_slot_key *key) 
     struct lt_slot *slot = lt_map_get(&s->by_key, key, sizeof *key);
     lt_unlock(&s->lock);
     return slot;
+}
+
+int lt_slot_again(struct lt_slots *s, struct lt_slot *slot) {
+    struct lt_slot now = { .key = slot->key };
+    uint8_t bytes[SLOTS_SIZE];
+    for (unsigned c = 0; c < LT_SLOT_COPIES && s->fd >= 0; c++) {
+        int64_t got = lt_pread_full(s->mq->os, s->fd, bytes, sizeof bytes,
+                                    (int64_t)slots_position(slot->number, c));
+        if (got < 0)
+            return lt_fail_os(got, "reading %s/slots", s->mq->dir);
+        if (got == SLOTS_SIZE)
+            (void)slots_decode(bytes, &now, c);
+    }
+    // One that is another's now, or damaged: what was known of it is as good.
+    if (now.sequence > slot->sequence && memcmp(&now.key, &slot->key, sizeof now.key) == 0)
+        memcpy(slot->values, now.values, sizeof now.values);
+    return 0;
 }
 
 static int slots_take_locked(struct lt_slots *s, const struct lt_slot_key *key,

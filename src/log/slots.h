@@ -82,6 +82,9 @@ void lt_slots_close(struct lt_slots *s);
 
 // lt_slot_find returns the slot of that key, or NULL.
 struct lt_slot *lt_slot_find(struct lt_slots *s, const struct lt_slot_key *key);
+// lt_slot_again reads the values of a slot again: of a read-only store, whose owner may have stored
+// others since. Returns  LEAT_EIO.
+int lt_slot_again(struct lt_slots *s, struct lt_slot *slot);
 // lt_slot_take finds or makes the slot of that key; a new one has zeros.
 // Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM. Owns  *out lives until it is dropped.
 int lt_slot_take(struct lt_slots *s, const struct lt_slot_key *key, struct lt_slot **out);

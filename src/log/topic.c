@@ -138,6 +138,9 @@ out:
 int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, bool owned,
                     leat_topic **out) {
     struct lt_log *log = mq->log;
+    int rc = lt_check_writable(mq, "topic", name);
+    if (rc != 0)
+        return rc;
     lt_lock(&log->table);
     size_t topics = lt_map_count(&log->topics);
     lt_unlock(&log->table);
@@ -148,7 +151,7 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
         return LEAT_ENOMEM;
     topic_set(t, o);
     t->owned = owned;
-    int rc = lt_manifest_new_id(&log->manifest, &t->id);
+    rc = lt_manifest_new_id(&log->manifest, &t->id);
     if (rc == 0)
         rc = topic_enter(log, t, true);
     if (rc != 0) {
@@ -281,8 +284,12 @@ int lt_log_open(leat *mq, bool create) {
     atomic_flag_clear(&log->cooling);
     mq->log = log;
     lt_log_limits(mq);
-    rc = lt_manifest_open(&log->manifest, mq, create);
+    // Beside an owner the slots come first: what they say was synced must be found behind them.
+    if (lt_read_only(mq))
+        rc = lt_slots_open(&log->slots, mq);
     if (rc == 0)
+        rc = lt_manifest_open(&log->manifest, mq, create);
+    if (rc == 0 && !lt_read_only(mq))
         rc = lt_slots_open(&log->slots, mq);
     if (rc == 0)
         rc = lt_manifest_settle(&log->manifest);
@@ -350,7 +357,10 @@ int lt_log_close(leat *mq) {
 
 int leat_sync(leat *mq) {
     int rc = lt_begin(mq, LT_CALL);
-    return rc != 0 ? rc : lt_end(mq, log_sync_all(mq));
+    if (rc != 0)
+        return rc;
+    rc = lt_check_writable(mq, "sync", "of it");
+    return lt_end(mq, rc != 0 ? rc : log_sync_all(mq));
 }
 
 int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out) {
@@ -494,6 +504,8 @@ int leat_topic_delete(leat *mq, const char *name) {
     if (rc == 0)
         rc = lt_check_name("topic", name);
     if (rc == 0)
+        rc = lt_check_writable(mq, "topic", name);
+    if (rc == 0)
         rc = lt_begin(mq, LT_CALL);
     if (rc != 0)
         return rc;
@@ -586,6 +598,8 @@ int leat_topic_offset_at(leat_topic *t, int32_t partition, int64_t timestamp_ms,
 int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t before) {
     struct lt_partition *p;
     int rc = topic_enter_partition(t, partition, LT_CALL, &p);
+    if (rc == 0)
+        rc = lt_check_writable(t->mq, "topic", t->name);
     if (rc != 0)
         return rc;
     int64_t end = atomic_load(&p->end);

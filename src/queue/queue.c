@@ -355,6 +355,8 @@ int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o, lea
     if (rc == 0)
         rc = lt_settings_check(name, o);
     if (rc == 0)
+        rc = lt_check_writable(mq, "queue", name);
+    if (rc == 0)
         rc = lt_begin(mq, LT_CALL);
     if (rc != 0)
         return rc;
@@ -543,7 +545,8 @@ int lt_queues_open(leat *mq) {
     // 1 is what restored leases have; no receipt does.
     qs->next = qs->limit = qs->slot && qs->slot->values[0] > 2 ? (uint64_t)qs->slot->values[0] : 2;
     mq->queues = qs;
-    rc = queues_restore(mq);
+    if (!lt_read_only(mq)) // no call of a queue only looks
+        rc = queues_restore(mq);
     if (rc != 0)
         queues_free(mq); // what is half restored must not be stored
     return rc;

@@ -214,6 +214,9 @@ static int crash_check(leat *mq, int how, leat **reopened) {
         return rc;
     if (how != LEAT_KILL && how != LEAT_POWER_CUT)
         return lt_fail(LEAT_EINVAL, "crash: how is %d", how);
+    rc = lt_check_writable(mq, "crash", "of it");
+    if (rc != 0)
+        return rc;
     if (!mq->crash)
         return lt_fail(LEAT_EINVAL, "crash: this memory store was opened without LEAT_CRASHABLE");
     if (how == LEAT_POWER_CUT && !mq->crash->crashable)

@@ -39,7 +39,7 @@ static int dir_look(leat *mq, bool *create) {
                        mq->dir);
     if (c.foreign)
         return lt_fail(LEAT_EEXIST, "%s is not empty and holds no store", mq->dir);
-    if (mq->flags & LEAT_MUST_EXIST)
+    if (mq->flags & (LEAT_MUST_EXIST | LEAT_READ_ONLY))
         return lt_fail(LEAT_ENOENT, "%s holds no store", mq->dir);
     return 0;
 }
@@ -48,7 +48,7 @@ static int dir_open_fd(leat *mq, bool *made) {
     struct lt_os *os = mq->os;
     *made = false;
     int fd = os->open(os, AT_FDCWD, mq->dir, O_RDONLY | O_DIRECTORY, 0);
-    if (fd == -ENOENT && !(mq->flags & LEAT_MUST_EXIST)) {
+    if (fd == -ENOENT && !(mq->flags & (LEAT_MUST_EXIST | LEAT_READ_ONLY))) {
         int rc = os->mkdir(os, AT_FDCWD, mq->dir, 0700);
         if (rc < 0)
             return lt_fail_os(rc, "creating %s", mq->dir);
@@ -113,13 +113,14 @@ int lt_dir_open(leat *mq, const char *dir, bool *create) {
     if (!mq->dir)
         return lt_fail_nomem();
     int rc = dir_open_fd(mq, &made);
-    if (rc == 0)
+    bool own = !lt_read_only(mq);
+    if (rc == 0 && own)
         rc = dir_check_owner(mq);
     if (rc == 0)
         rc = dir_look(mq, create); // before LOCK is made in somebody else's directory
-    if (rc == 0)
+    if (rc == 0 && own)
         rc = dir_lock(mq);
-    if (rc == 0)
+    if (rc == 0 && own)
         rc = dir_look(mq, create); // again: another process may have made the store meanwhile
     if (rc == 0 && *create)
         rc = dir_sync_name(mq, made);

@@ -6,9 +6,12 @@
 #include "pubsub/pubsub.h"
 #include "queue/queue.h"
 #include "store/crash.h"
+#include "store/readonly.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { STORE_VIEW_TRIES = 32, STORE_VIEW_TEXT = 512 };
 
 // ---- open
 
@@ -16,8 +19,11 @@ static int store_check_options(const leat_options *o) {
     int rc = lt_check_reserved("store options", o->reserved, 8);
     if (rc != 0)
         return rc;
-    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_MUST_EXIST | LEAT_SKIP_ROT | LEAT_CRASHABLE))
+    if (o->flags & ~(uint32_t)(LEAT_STRICT | LEAT_READ_ONLY | LEAT_MUST_EXIST | LEAT_SKIP_ROT |
+                               LEAT_CRASHABLE))
         return lt_fail(LEAT_EINVAL, "store options: unknown flags %#x", o->flags);
+    if ((o->flags & LEAT_READ_ONLY) && (o->flags & LEAT_CRASHABLE))
+        return lt_fail(LEAT_EINVAL, "store options: LEAT_READ_ONLY with LEAT_CRASHABLE");
     if (o->threads != 0 && o->threads != LEAT_NO_THREADS)
         return lt_fail(LEAT_EINVAL, "store options: threads is %d", o->threads);
     if (o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG && o->acks != LEAT_ACKS_DISK)
@@ -40,6 +46,8 @@ static int store_check_options(const leat_options *o) {
 }
 
 static int store_choose_write(leat *mq, int32_t asked) {
+    if (lt_read_only(mq))
+        return 0; // not at all
     int in_place = mq->os->writes_in_place(mq->os, mq->dir_fd);
     if (in_place < 0)
         return lt_fail_os(in_place, "asking for the file system of %s", mq->dir);
@@ -62,19 +70,37 @@ static int store_open_rooms(leat *mq, bool create) {
     return rc;
 }
 
+// Opens the rooms of a store that is looked at. Its owner may be at work, and what was read at
+// different times need not fit together: what looks like damage is looked at again, until it is
+// found twice.
+static int store_open_view(leat *mq) {
+    char last[STORE_VIEW_TEXT] = "";
+    for (int i = 0;; i++) {
+        int rc = store_open_rooms(mq, false);
+        if (rc != LEAT_ECORRUPT && rc != LEAT_ENOENT)
+            return rc;
+        if (i == STORE_VIEW_TRIES || strncmp(last, leat_errmsg(), sizeof last - 1) == 0)
+            return rc;
+        (void)snprintf(last, sizeof last, "%s", leat_errmsg());
+    }
+}
+
 // *mq has its core. Opens the rest, and on failure leaves nothing but the core.
 static int store_open_all(leat *mq, const char *dir, const leat_options *o, leat *crashed) {
-    int rc = lt_crash_prepare(mq, o, crashed, &dir);
+    int rc = lt_read_only(mq) ? lt_readonly_begin(mq) : 0;
     bool create = true;
+    if (rc == 0)
+        rc = lt_crash_prepare(mq, o, crashed, &dir);
     if (rc == 0 && dir)
         rc = lt_dir_open(mq, dir, &create);
     if (rc == 0 && dir)
         rc = store_choose_write(mq, o->write);
     if (rc == 0)
-        rc = store_open_rooms(mq, create);
+        rc = lt_read_only(mq) ? store_open_view(mq) : store_open_rooms(mq, create);
     if (rc != 0) {
         lt_dir_close(mq);
         lt_crash_end(mq);
+        lt_readonly_end(mq);
     }
     return rc;
 }
@@ -111,6 +137,8 @@ int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat
         return lt_fail(LEAT_EINVAL, "open: out is NULL");
     *out = NULL;
     int rc = store_check_options(o);
+    if (rc == 0 && !dir && (o->flags & LEAT_READ_ONLY))
+        rc = lt_fail(LEAT_EINVAL, "a memory store cannot be read-only");
     return rc != 0 ? rc : store_open(dir, o, os, NULL, out);
 }
 
@@ -205,6 +233,7 @@ static int store_free(leat *mq) {
     int log_rc = lt_log_close(mq);
     lt_dir_close(mq);
     lt_crash_end(mq);
+    lt_readonly_end(mq);
     lt_core_fini(mq);
     lt_free(&mem, mq);
     return rc != 0 ? rc : log_rc;
