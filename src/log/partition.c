@@ -118,10 +118,9 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     rc = lt_segment_create(mq, size, &head, &s);
     if (rc != 0)
         return rc;
-    if (p->count > 0) {
-        p->segs[p->count - 1]->appended_ms = head.created_ms;
+    s->appended_ms = head.created_ms; // until there is a record
+    if (p->count > 0)
         lt_segment_push(p->segs[p->count - 1]);
-    }
     if (p->count > 0)
         atomic_store_explicit(&p->segs[p->count - 1]->limit, head.previous_end,
                               memory_order_release);
@@ -142,8 +141,9 @@ static bool partition_is_full(const struct lt_partition *p, const struct lt_batc
             records + batch->count > t->retention_records);
 }
 
+// now_ms: see appended_ms of a segment.
 static int partition_append_locked(struct lt_partition *p, const struct lt_batch *batch,
-                                   leat_metadata *md) {
+                                   int64_t now_ms, leat_metadata *md) {
     if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed))
         return lt_fail(LEAT_EGONE, "topic %s was deleted", p->topic->name);
     if (p->poisoned)
@@ -175,6 +175,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
         rc = lt_segment_append(s, batch, &stamp);
     if (rc != 0)
         return rc;
+    s->appended_ms = now_ms;
     p->bytes += (int64_t)batch->bytes;
     p->appended += (uint64_t)batch->count;
     atomic_store_explicit(&p->end, offset + batch->count, memory_order_release);
@@ -216,12 +217,13 @@ static void partition_trace_batch(const struct lt_partition *p, const struct lt_
 
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {
     int64_t ts = batch->count == 1 ? batch->first->record->timestamp_ms : 0;
+    int64_t now_ms = lt_wall_ms(p->mq);
     *md = (leat_metadata){ .topic = p->topic->name,
                            .partition = p->number,
-                           .timestamp_ms = ts ? ts : lt_wall_ms(p->mq),
+                           .timestamp_ms = ts ? ts : now_ms,
                            .offset = -1 };
     lt_lock(&p->lock);
-    int rc = partition_append_locked(p, batch, md);
+    int rc = partition_append_locked(p, batch, now_ms, md);
     bool ring = rc == 0 && p->armed, rolled = p->rolled;
     if (ring)
         p->armed = false;

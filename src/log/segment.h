@@ -57,7 +57,7 @@ struct lt_segment {
     int64_t dirty;               // of these, counted in the store's sum and not synced
     uint64_t index_room;         // records behind the prefix that the index has room for
     int64_t newest;              // highest timestamp of its records
-    int64_t appended_ms;         // wall time of the last append
+    int64_t appended_ms;         // wall time of the last append, whatever time the record has
     uint32_t head_crcs;          // of the prefix
     uint32_t sealed_crcs;        // of all; stored by who seals
     bool sealed;                 // nothing changes any more

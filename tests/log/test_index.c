@@ -2,6 +2,7 @@
 // Sealed segments, their index files, and what is made of damage that later records give away.
 #include "base/bytes.h"
 #include "leat.h"
+#include "leat_test.h"
 #include "lib/scratch.h"
 #include "log/format.h"
 #include "store/store.h"
@@ -470,4 +471,43 @@ Test(index, a_batch_that_is_not_whole_is_cut, .init = make_root, .fini = drop_ro
     use(dir, 0);
     reads_all(9);
     done();
+}
+
+// When the last record of the segment at `base` was appended, as its seal or its index says.
+static int64_t appended_of(int64_t base, bool sealed) {
+    char path[SCRATCH_PATH];
+    size_t size;
+    struct lt_seal seal;
+    struct lt_segment_head head;
+    file_of(path, base, ".log");
+    unsigned char *log = scratch_read(path, &size);
+    ok(lt_segment_head_get(log, &head));
+    const unsigned char *at = log + size - LT_SEAL;
+    unsigned char *index = NULL;
+    if (!sealed) {
+        file_of(path, base, ".idx");
+        at = index = scratch_read(path, &size);
+    }
+    cr_assert(lt_seal_get(at, sealed ? LT_SEAL_SEGMENT : LT_SEAL_INDEX, head.uid, &seal));
+    free(index);
+    free(log);
+    return seal.appended_ms;
+}
+
+Test(index, a_segment_says_when_its_last_record_was_appended_not_what_records_say,
+     .init = make_root, .fini = drop_root) {
+    int64_t base[64], start;
+    use(dir, 0);
+    ok(leat_clock_now(mq, NULL, &start));
+    for (int64_t i = 1; i <= RECORDS; i++) { // record i - 1 at start + i, with a time of its own
+        ok(leat_clock_advance(mq, 1));
+        send_to(i, LEAT_ACKS_LOG);
+    }
+    ok(leat_clock_advance(mq, 1000000));
+    done();
+    int n = bases_of(base);
+    cr_assert_gt(n, 2);
+    for (int i = 0; i + 1 < n; i++)
+        cr_assert_eq(appended_of(base[i], true), start + base[i + 1]);
+    cr_assert_eq(appended_of(base[n - 1], false), start + RECORDS);
 }
