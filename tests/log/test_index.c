@@ -419,9 +419,15 @@ Test(index, a_segment_that_cannot_be_read_is_damage_if_a_later_one_proves_it, .i
     made_and_closed();
     cr_assert_geq(bases_of(base), 4);
     damage(base[1], ".log", 100); // its header page
-    char words[64];
+    char words[64], path[SCRATCH_PATH];
+    scratch_join(path, dir, "slots");
+    scratch_copy(dir, copy);
+    scratch_remove(path); // only the segments behind it are left to say so
     snprintf(words, sizeof words, "offsets %lld to %lld are", (long long)base[1],
              (long long)base[2] - 1);
+    fails_saying(LEAT_ECORRUPT, words, open_with(dir, 0));
+    scratch_remove(dir);
+    cr_assert_eq(rename(copy, dir), 0);
     char *before = scratch_listing(dir);
     fails_saying(LEAT_ECORRUPT, words, open_with(dir, 0));
     char *after = scratch_listing(dir);
