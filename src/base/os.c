@@ -228,6 +228,11 @@ static int os_populate(struct lt_os *os, void *p, size_t n) {
 #endif
 }
 
+static int os_protect(struct lt_os *os, void *p, size_t n) {
+    (void)os;
+    return mprotect(p, n, PROT_READ) == 0 ? 0 : -errno;
+}
+
 static void os_write_back(struct lt_os *os, int fd, int64_t at, int64_t n) {
     (void)os;
 #ifdef SYNC_FILE_RANGE_WRITE
@@ -283,6 +288,7 @@ struct lt_os *lt_os_system(void) {
         .map = os_map,
         .unmap = os_unmap,
         .populate = os_populate,
+        .protect = os_protect,
         .write_back = os_write_back,
         .files_max = os_files_max,
         .memory_file = os_memory_file,

@@ -48,6 +48,8 @@ struct lt_os {
     // populate: gets the pages ready to be stored to, so that what a store would make SIGBUS is an
     // error here. May be NULL, and -EINVAL where the kernel cannot: then the store finds out.
     int (*populate)(struct lt_os *os, void *p, size_t n);
+    // protect: a mapping is only read from here on. May be NULL.
+    int (*protect)(struct lt_os *os, void *p, size_t n);
     // write_back: starts writing a range of a file to the disk, without waiting and without any
     // promise. May be NULL.
     void (*write_back)(struct lt_os *os, int fd, int64_t at, int64_t n);

@@ -377,6 +377,9 @@ void lt_segment_sealed(struct lt_segment *s, int rc) {
     s->allocated = s->write_at + LT_SEAL;
     s->synced_to = s->write_at;
     lt_segment_close_fd(s);
+    struct lt_os *os = s->mq->os;
+    if (s->map && s->mq->mapped_write && os->protect)
+        (void)os->protect(os, s->map, s->map_size); // a stray store of the host finds no way in
 }
 
 int lt_segment_settle(struct lt_segment *s) {

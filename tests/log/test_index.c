@@ -357,6 +357,26 @@ Test(index, a_queue_tells_damage_or_goes_past_it, .init = make_root, .fini = dro
     done();
 }
 
+Test(index, what_is_sealed_is_mapped_to_be_read_only, .init = make_root, .fini = drop_root) {
+    use(dir, 0);
+    send_to(RECORDS, LEAT_ACKS_DISK);
+    leat_consumer *c;
+    const leat_message *m;
+    ok(leat_consumer_open(mq, NULL, NULL, &c));
+    ok(leat_consumer_assign(c, &(leat_position){ .topic = "t" }, 1));
+    gives(500, leat_poll(c, 0, &m));
+    uintptr_t at = (uintptr_t)m[0].value.data, from, to;
+    char line[256], how[8] = "";
+    FILE *f = fopen("/proc/self/maps", "r");
+    cr_assert_not_null(f);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, how) == 3 && from <= at && at < to)
+            break;
+    fclose(f);
+    cr_assert_eq(strncmp(how, "r--", 3), 0, "the sealed segment is mapped %s", how);
+    done();
+}
+
 // ---- rot or an unfinished tail
 
 Test(index, what_later_records_prove_is_damage_and_the_rest_is_a_tail, .init = make_root,
