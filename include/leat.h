@@ -22,8 +22,9 @@
 //             using the handle later is undefined. A leat_topic belongs to the store and is never
 //             closed. Names of topics, groups and queues given out live until the store closes.
 //  threads    [any] any thread; [one] one thread at a time, a second gets LEAT_EBUSY. leat starts
-//             no thread. In a forked child every call is LEAT_EFORK, and closing the store only
-//             frees its memory.
+//  at
+//             most one, for timed work: see .threads. In a forked child every call is LEAT_EFORK,
+//             and closing the store only frees its memory.
 //  names      of topics, queues, groups and channels: 1 to 249 of A-Z a-z 0-9 . _ -
 //  common     Every call may return LEAT_EINVAL (a NULL or wrong argument), LEAT_ECLOSED (after
 //  errors     leat_shutdown), LEAT_EFORK, LEAT_EDEADLK (in a callback) and LEAT_ENOMEM (nothing
@@ -189,7 +190,10 @@ LEAT_API int leat_message_release(leat *mq, leat_message *m);
 
 // ---- store -------------------------------------------------------------------------------------
 
-enum { LEAT_NO_THREADS = 1 }; // .threads; this version never starts one
+// .threads; 0: one thread, started when .sync_interval_ms or a topic's .retention_ms first needs it
+// (on the system clock). It never runs code of yours but .log, .trace and .alloc. LEAT_NO_THREADS:
+// none, timed work is done by leat_run_due and by calls that block.
+enum { LEAT_NO_THREADS = 1 };
 // .acks: when a send returns, and what the record then survives.
 enum {
     LEAT_ACKS_DEFAULT = 0,
@@ -219,10 +223,12 @@ typedef struct {
     int32_t partition, error;
     const char *detail;
 } leat_trace_event;
-// Called with locks held, on the thread that changed the state: must not call leat.
+// Called with locks held, on the thread that changed the state, which may be leat's: must not call
+// leat.
 typedef void (*leat_trace_fn)(const leat_trace_event *e, void *ctx);
 enum { LEAT_LOG_ERROR = 1, LEAT_LOG_WARNING = 2, LEAT_LOG_INFO = 3 };
-// Called on the thread that has something to say, possibly with locks held: must not call leat.
+// Called on the thread that has something to say, possibly leat's, possibly with locks held: must
+// not call leat.
 typedef void (*leat_log_fn)(int level, const char *text, void *ctx);
 // leat_alloc_fn is realloc: old NULL allocates, size 0 frees and returns NULL. Any thread.
 typedef void *(*leat_alloc_fn)(void *ctx, void *old, size_t size);
@@ -281,7 +287,7 @@ typedef struct {
     uint64_t published;               // on channels
     uint64_t received, acked;         // messages of queues
     uint64_t bytes, topics, segments; // of the segments, what is allocated ahead included
-    uint64_t maps, fds, threads;      // of files: mappings, descriptors; leat starts no thread
+    uint64_t maps, fds, threads;      // of files: mappings, descriptors; threads that leat runs
     uint64_t cut_records, cut_bytes;  // of unfinished tails, by the open: whole records, bytes
     uint64_t damaged_ranges;          // left out so far, by LEAT_SKIP_ROT
     uint64_t fs_class; // LEAT_WRITE_MAPPED or LEAT_WRITE_PWRITE: how it writes; 0: in memory
@@ -290,6 +296,15 @@ typedef struct {
 // leat_get_stats tells what was done since the store was opened, and what it takes now.
 // Threads  [any] [cb]
 LEAT_API int leat_get_stats(leat *mq, leat_stats *s, size_t size_of_s);
+
+// leat_run_due does what is due now: with LEAT_NO_THREADS that is left to this call and to those
+// that block. Returns  how many things were done. Threads  [any] Blocks   for the syncs that are
+// due.
+LEAT_API int leat_run_due(leat *mq);
+
+// leat_next_due tells in how many ms the next thing falls due: LEAT_FOREVER if nothing is planned.
+// Threads  [any]
+LEAT_API int leat_next_due(leat *mq, int64_t *in_ms);
 
 // leat_close closes the store when nothing else of it is open, and makes its data durable.
 // Returns  LEAT_EBUSY naming what is still open or held, or (LEAT_STRICT) leased: nothing is

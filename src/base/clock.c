@@ -13,15 +13,42 @@ static bool clock_sooner(const struct lt_heap_node *a, const struct lt_heap_node
     return x->due_ns != y->due_ns ? x->due_ns < y->due_ns : x->id < y->id;
 }
 
+static void clock_agenda_init(struct lt_agenda *a, struct lt_mem *mem) {
+    lt_heap_init(&a->due, mem, clock_sooner);
+    a->room = 0;
+    atomic_init(&a->next, LT_NEVER);
+}
+
+static int64_t clock_mono_ns(const struct lt_clock *c) {
+    return c->mode == LEAT_CLOCK_SYSTEM ? c->os->mono_ns(c->os) : atomic_load(&c->mono_ns);
+}
+
+static int64_t clock_wall_ms(const struct lt_clock *c) {
+    if (c->mode == LEAT_CLOCK_SYSTEM)
+        return c->os->wall_ms(c->os);
+    int64_t wall; // stops at its highest value
+    if (__builtin_add_overflow(atomic_load(&c->wall_offset), atomic_load(&c->mono_ns) / 1000000,
+                               &wall))
+        return INT64_MAX;
+    return wall;
+}
+
+static void clock_set_steady(struct lt_clock *c) {
+    c->steady_ns = clock_mono_ns(c);
+    c->steady_ms = clock_wall_ms(c);
+}
+
 int lt_clock_init(struct lt_clock *c, const leat_options *o, struct lt_os *os, struct lt_mem *mem) {
     c->mode = o->clock ? o->clock : LEAT_CLOCK_SYSTEM;
     c->os = os;
     c->open_ns = os->mono_ns(os);
     atomic_init(&c->mono_ns, 0);
     atomic_init(&c->wall_offset, o->start_ms ? o->start_ms : CLOCK_START_MS);
-    atomic_init(&c->next_due, LT_NEVER);
     atomic_init(&c->first_wake, LT_NEVER);
-    lt_heap_init(&c->due, mem, clock_sooner);
+    clock_agenda_init(&c->events, mem);
+    clock_agenda_init(&c->chores, mem);
+    clock_set_steady(c);
+    lt_service_init(&c->service, c->mode == LEAT_CLOCK_SYSTEM && o->threads != LEAT_NO_THREADS);
     lt_list_init(&c->blocked);
     if (lt_mutex_init(&c->due_lock, LT_RANK_DUE) != 0)
         return LEAT_ENOMEM;
@@ -40,7 +67,8 @@ no_idle:
 }
 
 void lt_clock_fini(struct lt_clock *c) {
-    lt_heap_fini(&c->due);
+    lt_heap_fini(&c->events.due);
+    lt_heap_fini(&c->chores.due);
     if (lt_forked(LT_CONTAINER(c, leat, clock)))
         return; // ending a condition waits for those who wait in it: the parent's threads
     lt_cond_fini(&c->changed);
@@ -53,22 +81,23 @@ void lt_clock_go_on(struct lt_clock *c, const struct lt_clock *from) {
     c->open_ns = from->open_ns;
     atomic_store(&c->mono_ns, atomic_load(&from->mono_ns));
     atomic_store(&c->wall_offset, atomic_load(&from->wall_offset));
+    clock_set_steady(c);
 }
 
 int64_t lt_now_ns(const leat *mq) {
-    const struct lt_clock *c = &mq->clock;
-    return c->mode == LEAT_CLOCK_SYSTEM ? c->os->mono_ns(c->os) : atomic_load(&c->mono_ns);
+    return clock_mono_ns(&mq->clock);
 }
 
 int64_t lt_wall_ms(const leat *mq) {
+    return clock_wall_ms(&mq->clock);
+}
+
+int64_t lt_steady_ms(const leat *mq) {
     const struct lt_clock *c = &mq->clock;
-    if (c->mode == LEAT_CLOCK_SYSTEM)
-        return c->os->wall_ms(c->os);
-    int64_t wall; // stops at its highest value
-    if (__builtin_add_overflow(atomic_load(&c->wall_offset), atomic_load(&c->mono_ns) / 1000000,
-                               &wall))
+    int64_t ms;
+    if (__builtin_add_overflow(c->steady_ms, (clock_mono_ns(c) - c->steady_ns) / 1000000, &ms))
         return INT64_MAX;
-    return wall;
+    return ms;
 }
 
 int64_t lt_add_ms(int64_t at_ns, int64_t ms) {
@@ -81,40 +110,82 @@ int64_t lt_add_ms(int64_t at_ns, int64_t ms) {
 
 // ---- what falls due
 
-int lt_due_init(leat *mq, struct lt_due *d, void (*fn)(leat *mq, struct lt_due *due)) {
+static struct lt_agenda *clock_agenda(struct lt_clock *c, const struct lt_due *d) {
+    return d->chore ? &c->chores : &c->events;
+}
+
+static int clock_due_init(leat *mq, struct lt_due *d, bool chore,
+                          void (*fn)(leat *mq, struct lt_due *due)) {
     struct lt_clock *c = &mq->clock;
-    *d = (struct lt_due){ .due_ns = LT_NEVER, .fn = fn };
+    *d = (struct lt_due){ .due_ns = LT_NEVER, .fn = fn, .chore = chore };
+    struct lt_agenda *a = clock_agenda(c, d);
     lt_lock(&c->due_lock);
-    int rc = lt_heap_reserve(&c->due, c->due_room + 1);
+    int rc = lt_heap_reserve(&a->due, a->room + 1);
     if (rc == 0)
-        c->due_room++;
+        a->room++;
     lt_unlock(&c->due_lock);
     return rc == 0 ? 0 : lt_fail_nomem();
 }
 
-static void clock_hint(struct lt_clock *c) {
-    const struct lt_heap_node *top = lt_heap_top(&c->due);
-    atomic_store(&c->next_due, top ? LT_CONTAINER(top, struct lt_due, node)->due_ns : LT_NEVER);
+int lt_due_init(leat *mq, struct lt_due *d, void (*fn)(leat *mq, struct lt_due *due)) {
+    return clock_due_init(mq, d, false, fn);
+}
+
+int lt_chore_init(leat *mq, struct lt_due *d, void (*fn)(leat *mq, struct lt_due *due)) {
+    int rc = clock_due_init(mq, d, true, fn);
+    if (rc != 0)
+        return rc;
+    rc = lt_service_need(mq);
+    if (rc != 0)
+        lt_due_end(mq, d);
+    return rc;
+}
+
+static struct lt_due *clock_top(const struct lt_agenda *a) {
+    struct lt_heap_node *top = lt_heap_top(&a->due);
+    return top ? LT_CONTAINER(top, struct lt_due, node) : NULL;
+}
+
+static void clock_hint(struct lt_agenda *a) {
+    const struct lt_due *top = clock_top(a);
+    atomic_store(&a->next, top ? top->due_ns : LT_NEVER);
 }
 
 void lt_due_end(leat *mq, struct lt_due *d) {
     struct lt_clock *c = &mq->clock;
     if (lt_forked(mq))
         return; // another thread may have held the lock when this process was made
+    struct lt_agenda *a = clock_agenda(c, d);
     lt_lock(&c->due_lock);
     if (lt_heap_has(&d->node))
-        lt_heap_remove(&c->due, &d->node);
-    clock_hint(c);
+        lt_heap_remove(&a->due, &d->node);
+    clock_hint(a);
     while (d->running)
         lt_cond_wait(&c->due_idle, &c->due_lock);
-    c->due_room--;
+    // Its fn may have planned it once more before it returned.
+    if (lt_heap_has(&d->node))
+        lt_heap_remove(&a->due, &d->node);
+    clock_hint(a);
+    a->room--;
     lt_unlock(&c->due_lock);
+}
+
+static int64_t clock_sooner_of(const struct lt_agenda *a, const struct lt_agenda *b) {
+    int64_t x = atomic_load(&a->next), y = atomic_load(&b->next);
+    return x < y ? x : y;
+}
+
+// When the next thing falls due that is for whoever looks.
+static int64_t clock_next(const struct lt_clock *c) {
+    if (lt_service_runs(&c->service))
+        return atomic_load(&c->events.next);
+    return clock_sooner_of(&c->events, &c->chores);
 }
 
 // Sees to it that some sleeper wakes for the earliest due time: wakes one, which then looks anew
 // when to wake. One that is ready is on its way out and watches no longer. Locks: the clock's.
 static void clock_watch(struct lt_clock *c) {
-    if (atomic_load(&c->next_due) >= atomic_load(&c->first_wake))
+    if (clock_next(c) >= atomic_load(&c->first_wake))
         return;
     for (struct lt_node *n = lt_list_first(&c->blocked); n; n = lt_list_next(&c->blocked, n)) {
         struct lt_waiter *w = LT_CONTAINER(n, struct lt_waiter, node);
@@ -127,37 +198,50 @@ static void clock_watch(struct lt_clock *c) {
 
 void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns) {
     struct lt_clock *c = &mq->clock;
+    struct lt_agenda *a = clock_agenda(c, d);
     lt_lock(&c->due_lock);
     if (lt_heap_has(&d->node))
-        lt_heap_remove(&c->due, &d->node);
+        lt_heap_remove(&a->due, &d->node);
     d->due_ns = due_ns;
     d->id = c->next_id++;
     if (due_ns != LT_NEVER)
-        (void)lt_heap_push(&c->due, &d->node); // lt_due_init made the room
-    clock_hint(c);
+        (void)lt_heap_push(&a->due, &d->node); // lt_due_init made the room
+    clock_hint(a);
     lt_unlock(&c->due_lock);
-    if (c->mode == LEAT_CLOCK_SYSTEM && due_ns < atomic_load(&c->first_wake)) {
+    if (c->mode != LEAT_CLOCK_SYSTEM)
+        return;
+    if (d->chore && lt_service_runs(&c->service)) {
+        lt_service_wake(mq, due_ns);
+    } else if (due_ns < atomic_load(&c->first_wake)) {
         lt_lock(&c->lock);
         clock_watch(c);
         lt_unlock(&c->lock);
     }
 }
 
-void lt_due_fire(leat *mq) {
+// Runs what is due, in order. Either agenda may be NULL. Returns  how many.
+static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chores) {
     struct lt_clock *c = &mq->clock;
-    if (atomic_load_explicit(&c->next_due, memory_order_relaxed) == LT_NEVER)
-        return;
+    int fired = 0;
+    int64_t next = events ? atomic_load_explicit(&events->next, memory_order_relaxed) : LT_NEVER;
+    if (chores && atomic_load_explicit(&chores->next, memory_order_relaxed) < next)
+        next = atomic_load_explicit(&chores->next, memory_order_relaxed);
+    if (next == LT_NEVER)
+        return 0;
     int64_t now = lt_now_ns(mq);
-    if (atomic_load_explicit(&c->next_due, memory_order_relaxed) > now)
-        return;
+    if (next > now)
+        return 0;
     lt_lock(&c->due_lock);
-    for (;;) {
-        struct lt_heap_node *top = lt_heap_top(&c->due);
-        struct lt_due *d = top ? LT_CONTAINER(top, struct lt_due, node) : NULL;
+    for (;; fired++) {
+        struct lt_due *d = events ? clock_top(events) : NULL;
+        struct lt_due *chore = chores ? clock_top(chores) : NULL;
+        if (chore && (!d || clock_sooner(&chore->node, &d->node)))
+            d = chore;
         if (!d || d->due_ns > now)
             break;
-        lt_heap_remove(&c->due, &d->node);
-        clock_hint(c);
+        struct lt_agenda *a = clock_agenda(c, d);
+        lt_heap_remove(&a->due, &d->node);
+        clock_hint(a);
         d->running++;
         lt_unlock(&c->due_lock);
         d->fn(mq, d);
@@ -166,6 +250,22 @@ void lt_due_fire(leat *mq) {
         lt_cond_broadcast(&c->due_idle);
     }
     lt_unlock(&c->due_lock);
+    return fired;
+}
+
+void lt_due_fire(leat *mq) {
+    struct lt_clock *c = &mq->clock;
+    // A chore may sync: not where a callback only looks.
+    bool all = !lt_service_runs(&c->service) && !lt_in_callback();
+    (void)clock_fire(mq, &c->events, all ? &c->chores : NULL);
+}
+
+int lt_due_fire_all(leat *mq) {
+    return clock_fire(mq, &mq->clock.events, &mq->clock.chores);
+}
+
+void lt_chores_fire(leat *mq) {
+    (void)clock_fire(mq, NULL, &mq->clock.chores);
 }
 
 // ---- calls that wait
@@ -221,6 +321,7 @@ void lt_wake_all(leat *mq) {
         clock_make_ready(c, LT_CONTAINER(n, struct lt_waiter, node));
     lt_cond_broadcast(&c->changed);
     lt_unlock(&c->lock);
+    lt_service_wake(mq, INT64_MIN); // it ends with a shutdown
 }
 
 static void clock_find_first_wake(struct lt_clock *c) {
@@ -259,7 +360,7 @@ static int clock_wait_system(leat *mq, struct lt_waiter *w, int64_t deadline_ns)
     clock_block(c, w);
     while (!w->ready && !atomic_load(&mq->shut)) {
         int64_t now = lt_now_ns(mq);
-        int64_t next = atomic_load(&c->next_due);
+        int64_t next = clock_next(c);
         if (next <= now)
             break;
         if (deadline_ns <= now) {
@@ -268,7 +369,7 @@ static int clock_wait_system(leat *mq, struct lt_waiter *w, int64_t deadline_ns)
         }
         w->until_ns = next < deadline_ns ? next : deadline_ns;
         clock_find_first_wake(c);
-        if (atomic_load(&c->next_due) < w->until_ns)
+        if (clock_next(c) < w->until_ns)
             continue; // planned since we looked, by somebody who saw the old first_wake
         (void)lt_cond_wait_until(&w->cond, &c->lock, w->until_ns);
     }
@@ -310,7 +411,7 @@ static int clock_wait_jump(leat *mq, const struct lt_waiter *w, int64_t deadline
     if (busy)
         return lt_fail(LEAT_EBUSY, "another call waits on this jumping clock");
     int rc = 0;
-    int64_t next = atomic_load(&c->next_due);
+    int64_t next = atomic_load(&c->events.next);
     if (!ready && next == LT_NEVER && deadline_ns == LT_NEVER) {
         rc = lt_fail(LEAT_EDEADLK, "nothing is planned, so nothing can ever end this wait");
     } else if (!ready && deadline_ns < next) {
@@ -375,12 +476,13 @@ static int clock_advance(leat *mq, int64_t ms) {
     if (busy)
         return lt_fail(LEAT_EBUSY, "another call advances this clock");
     while (rc == 0) {
-        int64_t next = atomic_load(&c->next_due);
+        int64_t next = clock_sooner_of(&c->events, &c->chores);
         bool last = next > target;
         clock_move(c, last ? target : next);
-        lt_due_fire(mq);
+        (void)lt_due_fire_all(mq);
         rc = clock_settle(c);
-        if (last && atomic_load(&c->next_due) > target) // else it was planned while we moved
+        if (last &&
+            clock_sooner_of(&c->events, &c->chores) > target) // else it was planned while we moved
             break;
     }
     lt_lock(&c->lock);
@@ -394,6 +496,24 @@ int leat_clock_advance(leat *mq, int64_t ms) {
     if (rc == 0)
         rc = lt_begin(mq, LT_CALL);
     return rc != 0 ? rc : lt_end(mq, clock_advance(mq, ms));
+}
+
+int leat_run_due(leat *mq) {
+    int rc = lt_begin(mq, LT_CALL);
+    return rc != 0 ? rc : lt_end(mq, lt_due_fire_all(mq));
+}
+
+int leat_next_due(leat *mq, int64_t *in_ms) {
+    int rc = lt_enter(mq, LT_CALL);
+    if (rc == 0 && !in_ms)
+        rc = lt_fail(LEAT_EINVAL, "next due: out is NULL");
+    if (rc != 0)
+        return rc;
+    int64_t next = clock_sooner_of(&mq->clock.events, &mq->clock.chores), now = lt_now_ns(mq);
+    *in_ms = next <= now ? 0 : (next - now) / 1000000 + ((next - now) % 1000000 != 0);
+    if (next == LT_NEVER)
+        *in_ms = LEAT_FOREVER;
+    return 0;
 }
 
 int leat_clock_set_wall(leat *mq, int64_t ms) {

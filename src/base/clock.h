@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 // clock: the store's two clocks, what falls due, and the calls that wait.
 //
-// There is no timer thread. Time is driven by whoever looks: lt_due_fire runs what is due, and a
-// blocked call (lt_wait) sleeps until its own deadline or the next due thing, whichever comes
-// first, then fires it. On a manual clock sleepers wait for leat_clock_advance; on a jumping clock
-// a call that would wait moves the clock instead.
+// Time is driven by whoever looks: lt_due_fire runs what is due, and a blocked call (lt_wait)
+// sleeps until its own deadline or the next due thing, whichever comes first, then fires it. On a
+// manual clock sleepers wait for leat_clock_advance; on a jumping clock a call that would wait
+// moves the clock instead.
+//
+// A chore is a due entry that nobody waits for: retention, the timed sync. A jumping clock does not
+// move for it. On the system clock the service thread (service.h) does chores, and then nobody
+// else; without one, and on other clocks, whoever looks does them with the rest.
 //
 // Invariants
 //  1. fn of a due entry runs with no lock held, in order of (due, id).
@@ -17,6 +21,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/os.h"
+#include "base/service.h"
 #include "base/sync.h"
 
 #include "leat.h"
@@ -31,6 +36,17 @@ struct lt_due {
     uint64_t id;
     void (*fn)(leat *mq, struct lt_due *due);
     int running;
+    bool chore; // does not change
+};
+
+struct lt_agenda { // all guarded by due_lock, but as said
+    struct lt_heap due;
+    size_t room; // entries for which there is room
+    // Due time of the heap's top; stored under due_lock, read anywhere. next and the time at which
+    // somebody will wake (first_wake, the service's) close the gap between "a sleeper reads when to
+    // wake" and "something earlier is planned": each side stores its own, then reads the other's
+    // (seq_cst).
+    _Atomic int64_t next;
 };
 
 struct lt_waiter { // all guarded by the clock's lock
@@ -45,20 +61,18 @@ struct lt_waiter { // all guarded by the clock's lock
 struct lt_clock {
     int32_t mode; // LEAT_CLOCK_SYSTEM, _MANUAL, _JUMP
     struct lt_os *os;
-    int64_t open_ns;             // system clock: monotonic time at open
-    _Atomic int64_t mono_ns;     // manual: stored under lock, read anywhere
-    _Atomic int64_t wall_offset; // manual: wall time when mono_ns was 0; the same
-    struct lt_mutex due_lock;    // guards due, due_room, next_id and the entries
-    struct lt_cond due_idle;     // some fn has returned
-    struct lt_heap due;
-    size_t due_room; // entries for which there is room
+    int64_t open_ns;              // system clock: monotonic time at open
+    _Atomic int64_t mono_ns;      // manual: stored under lock, read anywhere
+    _Atomic int64_t wall_offset;  // manual: wall time when mono_ns was 0; the same
+    int64_t steady_ns, steady_ms; // both clocks when the store was opened
+    struct lt_mutex due_lock;     // guards the agendas, next_id and the entries
+    struct lt_cond due_idle;      // some fn has returned
+    struct lt_agenda events, chores;
     uint64_t next_id;
-    // next_due and first_wake close the gap between "a sleeper reads when to wake" and "something
-    // earlier is planned": each side stores its own, then reads the other's (seq_cst).
-    _Atomic int64_t next_due;   // due time of the heap's top; stored under due_lock
     _Atomic int64_t first_wake; // earliest until_ns in blocked; stored under lock
-    struct lt_mutex lock;       // guards blocked, the counts, advancing, jumping, every waiter
-    struct lt_cond changed;     // one of these has changed
+    struct lt_service service;
+    struct lt_mutex lock;   // guards blocked, the counts, advancing, jumping, every waiter
+    struct lt_cond changed; // one of these has changed
     struct lt_list blocked;
     int blocked_count, ready_count;
     bool advancing, jumping;
@@ -71,18 +85,27 @@ void lt_clock_go_on(struct lt_clock *c, const struct lt_clock *from);
 
 int64_t lt_now_ns(const leat *mq);  // monotonic
 int64_t lt_wall_ms(const leat *mq); // since 1970
+// lt_steady_ms is what the wall clock read at the open, and the monotonic time since: it does not
+// step.
+int64_t lt_steady_ms(const leat *mq);
 // lt_add_ms adds a duration (>= 0, or LEAT_FOREVER) to a time; saturates at LT_NEVER.
 int64_t lt_add_ms(int64_t at_ns, int64_t ms);
 
 // lt_due_init prepares an entry and makes room for it, so that lt_due_set cannot fail.
 // Returns  LEAT_ENOMEM: nothing to end.
 int lt_due_init(leat *mq, struct lt_due *d, void (*fn)(leat *mq, struct lt_due *due));
+// lt_chore_init is that for a chore, and starts the service thread if there is to be one.
+int lt_chore_init(leat *mq, struct lt_due *d, void (*fn)(leat *mq, struct lt_due *due));
 // lt_due_end cancels an entry for good and waits until its fn is not running. Not from that fn.
 void lt_due_end(leat *mq, struct lt_due *d);
 // lt_due_set plans, moves or (LT_NEVER) cancels an entry.
 void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns);
-// lt_due_fire runs all that is due now. Locks: none held.
+// lt_due_fire runs all that is due now and the caller's to run. Locks: none held.
 void lt_due_fire(leat *mq);
+// lt_due_fire_all runs all that is due now, chores too. Locks: none held. Returns  how many.
+int lt_due_fire_all(leat *mq);
+// lt_chores_fire runs the chores that are due now: for the service thread.
+void lt_chores_fire(leat *mq);
 
 int lt_waiter_init(leat *mq, struct lt_waiter *w);
 void lt_waiter_fini(leat *mq, struct lt_waiter *w);

@@ -80,8 +80,8 @@ no_clock:
 void lt_core_fini(leat *mq) {
     lt_faults_fini(mq);
     lt_pins_fini(&mq->pins);
-    if (lt_forked(mq))
-        mq->clock.due.n = 0; // lt_due_end left them in: what they are part of is freed by now
+    if (lt_forked(mq)) // lt_due_end left them in: what they are part of is freed by now.
+        mq->clock.events.due.n = mq->clock.chores.due.n = 0;
     lt_clock_fini(&mq->clock);
     lt_mutex_fini(&mq->children_lock);
 }

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <time.h>
 
 int lt_mutex_init(struct lt_mutex *mu, enum lt_rank rank) {
@@ -87,6 +88,19 @@ void lt_cond_signal(struct lt_cond *c) {
 
 void lt_cond_broadcast(struct lt_cond *c) {
     (void)pthread_cond_broadcast(&c->c);
+}
+
+int lt_thread_start(pthread_t *thread, void *(*fn)(void *arg), void *arg) {
+    sigset_t all, old;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); // the thread has what its maker has
+    int e = pthread_create(thread, NULL, fn, arg);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return e == 0 ? 0 : lt_fail(LEAT_ENOMEM, "no thread could be started: errno %d", e);
+}
+
+void lt_thread_join(pthread_t thread) {
+    (void)pthread_join(thread, NULL);
 }
 
 int64_t lt_real_ns(void) {

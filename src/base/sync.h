@@ -78,6 +78,11 @@ bool lt_cond_wait_until(struct lt_cond *c, struct lt_mutex *mu, int64_t until_ns
 void lt_cond_signal(struct lt_cond *c);
 void lt_cond_broadcast(struct lt_cond *c);
 
+// lt_thread_start starts a thread that takes no signal of the process.
+// Returns  LEAT_ENOMEM: the system has no more of them.
+int lt_thread_start(pthread_t *thread, void *(*fn)(void *arg), void *arg);
+void lt_thread_join(pthread_t thread);
+
 // lt_real_ns reads CLOCK_MONOTONIC, for bounds in real time beside a manual clock.
 int64_t lt_real_ns(void);
 

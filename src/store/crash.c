@@ -240,6 +240,7 @@ int leat_crash(leat *mq, int how, leat **reopened) {
     if (atomic_exchange(&mq->shut, true))
         return lt_fail(LEAT_ECLOSED, "the store was shut down");
     lt_wake_all(mq);
+    lt_service_end(mq);
     crash_wait_for_calls(mq);
     struct lt_crash *c = mq->crash;
     lt_dir_unlock(mq);

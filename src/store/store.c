@@ -63,7 +63,10 @@ static int store_open_rooms(leat *mq, bool create) {
     if (rc == 0) {
         rc = lt_channels_open(mq);
         if (rc == 0)
+            rc = lt_service_open(mq);
+        if (rc == 0)
             return 0;
+        lt_channels_close(mq);
         (void)lt_queues_close(mq);
     }
     (void)lt_log_close(mq);
@@ -228,6 +231,7 @@ static int store_free(leat *mq) {
     lt_trace(mq, "close", NULL, NULL, 0);
     if (lt_forked(mq))
         lt_crash_in_fork(mq);
+    lt_service_end(mq);
     int rc = lt_queues_close(mq);
     lt_channels_close(mq);
     int log_rc = lt_log_close(mq);

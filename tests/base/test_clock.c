@@ -537,6 +537,143 @@ Test(clock, planning_cannot_fail_once_there_was_room) {
             cr_assert_eq(timer[i].fired, round + 1);
     }
     end_timers(timer, 1000);
-    cr_assert_eq(mq.clock.due_room, 0u);
+    cr_assert_eq(mq.clock.events.room, 0u);
+    close_core();
+}
+
+// ---- chores
+
+static void make_chore(struct timer *timer, int number) {
+    *timer = (struct timer){ .number = number };
+    cr_assert_eq(lt_chore_init(&mq, &timer->due, timer_fire), 0);
+}
+
+Test(clock, chores_fire_in_order_with_the_rest_when_advance_passes_them) {
+    open_core(LEAT_CLOCK_MANUAL);
+    struct timer timer[4];
+    int64_t in_ms;
+    make_timers(timer, 2);
+    make_chore(&timer[2], 2);
+    make_chore(&timer[3], 3);
+    cr_assert_eq(leat_next_due(&mq, &in_ms), 0);
+    cr_assert_eq(in_ms, LEAT_FOREVER);
+    lt_due_set(&mq, &timer[0].due, 20 * MS);
+    lt_due_set(&mq, &timer[2].due, 10 * MS + 1);
+    lt_due_set(&mq, &timer[3].due, 20 * MS);
+    lt_due_set(&mq, &timer[1].due, 20 * MS);
+    cr_assert_eq(leat_next_due(&mq, &in_ms), 0);
+    cr_assert_eq(in_ms, 11, "rounded up, or a caller would come too early");
+    cr_assert_eq(leat_clock_advance(&mq, 20), 0);
+    static const int expect[] = { 2, 0, 3, 1 };
+    cr_assert_eq(order_count, 4);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(order[i], expect[i], "place %d: %d", i, order[i]);
+    lt_due_set(&mq, &timer[0].due, lt_now_ns(&mq));
+    lt_due_set(&mq, &timer[2].due, lt_now_ns(&mq));
+    lt_due_set(&mq, &timer[3].due, lt_now_ns(&mq) + 1);
+    cr_assert_eq(leat_run_due(&mq), 2);
+    cr_assert_eq(leat_run_due(&mq), 0);
+    cr_assert_eq(leat_next_due(&mq, NULL), LEAT_EINVAL);
+    end_timers(timer, 4);
+    cr_assert_eq(mq.clock.chores.room, 0u);
+    close_core();
+}
+
+Test(clock, a_jumping_clock_does_not_jump_for_a_chore_but_does_it_when_it_passes) {
+    open_core(LEAT_CLOCK_JUMP);
+    struct timer timer[2];
+    struct lt_waiter w;
+    cr_assert_eq(lt_waiter_init(&mq, &w), 0);
+    make_timers(timer, 1);
+    make_chore(&timer[1], 1);
+    lt_due_set(&mq, &timer[1].due, 10 * MS);
+    lt_waiter_arm(&mq, &w);
+    cr_assert_eq(lt_wait(&mq, &w, LT_NEVER), LEAT_EDEADLK, "a chore ends no wait");
+    cr_assert_eq(lt_wait(&mq, &w, 9 * MS), LEAT_ETIMEDOUT);
+    cr_assert_eq(timer[1].fired, 0);
+    lt_due_set(&mq, &timer[0].due, 30 * MS);
+    cr_assert_eq(lt_wait(&mq, &w, LT_NEVER), 0);
+    cr_assert(timer[0].fired == 1 && timer[1].fired == 1);
+    cr_assert_eq(order[0], 1, "the earlier one first");
+    lt_waiter_fini(&mq, &w);
+    end_timers(timer, 2);
+    close_core();
+}
+
+Test(clock, without_threads_a_blocked_call_does_the_chores) {
+    open_core(LEAT_CLOCK_SYSTEM);
+    struct timer timer;
+    struct lt_waiter w;
+    cr_assert_eq(lt_waiter_init(&mq, &w), 0);
+    make_chore(&timer, 0);
+    cr_assert(!lt_service_runs(&mq.clock.service));
+    cr_assert_eq(lt_service_open(&mq), 0);
+    cr_assert(!lt_service_runs(&mq.clock.service));
+    lt_due_set(&mq, &timer.due, lt_now_ns(&mq) + MS);
+    lt_waiter_arm(&mq, &w);
+    while (timer.fired == 0)
+        cr_assert_eq(lt_wait(&mq, &w, lt_add_ms(lt_now_ns(&mq), SOON_MS)), 0);
+    lt_waiter_fini(&mq, &w);
+    end_timers(&timer, 1);
+    close_core();
+}
+
+// What the service thread does, and the test waits for.
+struct job {
+    struct lt_due due;
+    struct lt_mutex lock;
+    struct lt_cond done;
+    int fired, again;
+    pthread_t by;
+};
+
+static void job_fire(leat *store, struct lt_due *due) {
+    struct job *job = LT_CONTAINER(due, struct job, due);
+    lt_lock(&job->lock);
+    job->fired++;
+    job->by = pthread_self();
+    if (job->again > 0 && job->again--)
+        lt_due_set(store, due, lt_now_ns(store) + MS / 10);
+    lt_cond_broadcast(&job->done);
+    lt_unlock(&job->lock);
+}
+
+static void job_wait(struct job *job, int fired) {
+    int64_t limit = lt_add_ms(lt_real_ns(), SOON_MS);
+    lt_lock(&job->lock);
+    while (job->fired < fired)
+        cr_assert(lt_cond_wait_until(&job->done, &job->lock, limit), "%d of %d", job->fired, fired);
+    lt_unlock(&job->lock);
+}
+
+Test(clock, the_service_thread_does_chores_while_nobody_looks_and_nobody_else_does) {
+    leat_options o = { .seed = 1 };
+    struct job job = { .again = 0 }, late = { .again = 0 };
+    memset(&mq, 0, sizeof mq);
+    cr_assert_eq(lt_core_init(&mq, &o, lt_os_system()), 0);
+    cr_assert_eq(lt_service_open(&mq), 0);
+    cr_assert(!lt_service_runs(&mq.clock.service), "nothing needs it");
+    cr_assert_eq(lt_mutex_init(&job.lock, LT_RANK_ADMIN), 0);
+    cr_assert_eq(lt_cond_init(&job.done), 0);
+    cr_assert_eq(lt_chore_init(&mq, &job.due, job_fire), 0);
+    cr_assert_eq(lt_chore_init(&mq, &late.due, job_fire), 0);
+    cr_assert(lt_service_runs(&mq.clock.service));
+    lt_due_set(&mq, &late.due, lt_add_ms(lt_now_ns(&mq), 3600000));
+    for (int i = 1; i <= 100; i++) { // each is earlier than what it sleeps for
+        lt_due_set(&mq, &job.due, lt_now_ns(&mq) + i % 3 * MS / 10);
+        lt_due_fire(&mq);
+        job_wait(&job, i);
+        cr_assert(!pthread_equal(job.by, pthread_self()));
+    }
+    job.again = 20;
+    lt_due_set(&mq, &job.due, lt_now_ns(&mq));
+    job_wait(&job, 121);
+    lt_service_end(&mq);
+    cr_assert(!lt_service_runs(&mq.clock.service));
+    lt_service_end(&mq);
+    lt_due_end(&mq, &late.due);
+    lt_due_end(&mq, &job.due);
+    lt_cond_fini(&job.done);
+    lt_mutex_fini(&job.lock);
     close_core();
 }
