@@ -252,6 +252,9 @@ typedef struct {
     uint64_t reserved[8];
 } leat_options;
 
+// leat_write_fn takes a piece of text; a result other than 0 ends what is being written.
+typedef int (*leat_write_fn)(const void *data, size_t size, void *ctx);
+
 // leat_open opens the store in directory dir; creates it (mode 0700) if it is missing or empty,
 // its parent must exist. Recovers what an earlier process left, also after kill -9.
 // Returns  LEAT_EBUSY (open already, here or in another process), LEAT_ENOENT (LEAT_MUST_EXIST, or
@@ -270,6 +273,18 @@ LEAT_API int leat_open(const char *dir, const leat_options *o, leat **out);
 
 // leat_open_memory opens a store with the same behaviour that lives in memory and dies at close.
 LEAT_API int leat_open_memory(const leat_options *o, leat **out);
+
+// leat_verify reads all of the store in directory dir as LEAT_READ_ONLY does, beside an owner or
+// not: every record of every segment against its checksums, seals and indexes against the records,
+// each copy of the slots, the manifest. Writes a line for each segment, topic and damaged range,
+// for the manifest and the slots. What cannot be read and was never known to be on disk is an
+// unfinished tail: it is named, and no damage. write NULL: nothing is written.
+// Returns  how many damaged ranges there are, 0: it is whole; LEAT_ENOENT (no store), LEAT_EINVAL
+//          (also a later version's format), LEAT_EACCESS, LEAT_EIO (also when write ends it);
+//          LEAT_EBUSY: an owner changes it too fast to be read.
+// Threads  [any]
+// Blocks   for as long as it takes to read it, a segment at a time into memory.
+LEAT_API int leat_verify(const char *dir, const leat_options *o, leat_write_fn write, void *ctx);
 
 // leat_shutdown makes every blocked and every later call return LEAT_ECLOSED, but closes.
 // Threads  [any] [cb]

@@ -6,6 +6,7 @@
 
 #include "log/cursor.h"
 #include "log/topic.h"
+#include "log/verify.h"
 
 // lt_log_open opens the log room of a store: manifest, slots, topics, groups.
 // Returns  LEAT_ECORRUPT, LEAT_EINVAL (a later version's), LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM.

@@ -93,6 +93,12 @@ int lt_slot_take(struct lt_slots *s, const struct lt_slot_key *key, struct lt_sl
 int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values[4]);
 // lt_slots_drop_topic frees every slot of a deleted topic, whose owners are gone.
 void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic);
+// lt_slots_check looks at every copy of every slot, of a read-only store. used: slots with a sound
+// copy; unsound: copies that are none; lost: slots of which there is only such.
+struct lt_slots_check {
+    uint64_t used, unsound, lost;
+};
+void lt_slots_check(struct lt_slots *s, struct lt_slots_check *out);
 // lt_slots_next iterates: returns the first used slot numbered *at or higher and moves *at past it.
 struct lt_slot *lt_slots_next(struct lt_slots *s, uint32_t *at);
 // lt_slots_sync makes durable what was stored before the call, in one sync with others who wait.

@@ -104,17 +104,27 @@ static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
     (void)lt_map_remove(&log->topic_ids, &t->id, sizeof t->id);
 }
 
-int lt_topic_note(const leat_topic *t, int32_t partitions) {
+int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
+                        const leat_topic_options *o, bool owned) {
     uint8_t body[TOPIC_NOTE_HEAD + 256];
-    size_t n = strlen(t->name);
-    lt_put_u32(body, t->owned ? TOPIC_OWNED : 0);
-    lt_put_u32(body + 4, (uint32_t)partitions);
-    lt_put_u64(body + 8, (uint64_t)t->segment_bytes);
-    lt_put_u64(body + 16, (uint64_t)t->retention_bytes);
-    lt_put_u64(body + 24, (uint64_t)t->retention_records);
-    lt_put_u64(body + 32, (uint64_t)t->when_full);
-    memcpy(body + TOPIC_NOTE_HEAD, t->name, n);
-    return lt_manifest_note(&t->mq->log->manifest, LT_NOTE_TOPIC, t->id, body, TOPIC_NOTE_HEAD + n);
+    size_t n = strlen(name);
+    lt_put_u32(body, owned ? TOPIC_OWNED : 0);
+    lt_put_u32(body + 4, (uint32_t)o->partitions);
+    lt_put_u64(body + 8, (uint64_t)o->segment_bytes);
+    lt_put_u64(body + 16, (uint64_t)o->retention_bytes);
+    lt_put_u64(body + 24, (uint64_t)o->retention_records);
+    lt_put_u64(body + 32, (uint64_t)o->when_full);
+    memcpy(body + TOPIC_NOTE_HEAD, name, n);
+    return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n);
+}
+
+int lt_topic_note(const leat_topic *t, int32_t partitions) {
+    const leat_topic_options o = { .partitions = partitions,
+                                   .segment_bytes = t->segment_bytes,
+                                   .retention_bytes = t->retention_bytes,
+                                   .retention_records = t->retention_records,
+                                   .when_full = t->when_full };
+    return lt_topic_write_note(&t->mq->log->manifest, t->id, t->name, &o, t->owned);
 }
 
 // fresh: it is noted in the manifest before anybody can find it.
@@ -164,11 +174,10 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     return 0;
 }
 
-// Makes a topic of its note at open.
-static int topic_restore(leat *mq, const struct lt_note *note) {
-    char name[250];
+int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
+                       leat_topic_options *full) {
     size_t n = note->size - TOPIC_NOTE_HEAD;
-    if (note->size <= TOPIC_NOTE_HEAD || n >= sizeof name)
+    if (note->size <= TOPIC_NOTE_HEAD || n >= 250)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: topic id %u has no name", mq->dir, note->id);
     memcpy(name, note->body + TOPIC_NOTE_HEAD, n);
     name[n] = '\0';
@@ -177,17 +186,26 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
                              .retention_bytes = (int64_t)lt_get_u64(note->body + 16),
                              .retention_records = (int64_t)lt_get_u64(note->body + 24),
                              .when_full = (int32_t)lt_get_u32(note->body + 32) };
-    leat_topic_options full;
-    if (lt_check_name("topic", name) != 0 || lt_topic_check_options(&o, &full) != 0)
+    if (lt_check_name("topic", name) != 0 || lt_topic_check_options(&o, full) != 0)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of topic id %u is unsound", mq->dir,
                        note->id);
+    return 0;
+}
+
+// Makes a topic of its note at open.
+static int topic_restore(leat *mq, const struct lt_note *note) {
+    char name[250];
+    leat_topic_options full;
+    int rc = lt_topic_read_note(mq, note, name, &full);
+    if (rc != 0)
+        return rc;
     leat_topic *t = topic_new(mq, name, full.partitions);
     if (!t)
         return LEAT_ENOMEM;
     t->id = note->id;
     topic_set(t, &full);
     t->owned = (lt_get_u32(note->body) & TOPIC_OWNED) != 0;
-    int rc = topic_enter(mq->log, t, false);
+    rc = topic_enter(mq->log, t, false);
     if (rc == LEAT_EEXIST)
         rc = lt_fail(LEAT_ECORRUPT, "%s/manifest: two topics are called %s", mq->dir, name);
     if (rc != 0) {

@@ -64,6 +64,12 @@ const char *lt_keep_name(leat *mq, const char *name);
 // Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM, LEAT_EPOISONED.
 int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, bool owned,
                     leat_topic **out);
+// lt_topic_write_note writes the note of a topic, with options that are filled in.
+int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
+                        const leat_topic_options *o, bool owned);
+// lt_topic_read_note reads one. Returns  LEAT_ECORRUPT.
+int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
+                       leat_topic_options *full);
 // lt_topic_note writes what the topic is, with that many partitions, into the manifest.
 int lt_topic_note(const leat_topic *t, int32_t partitions);
 // lt_topic_add_parts makes the partitions up to that number ready; they are published by storing

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "queue/ledger.h"
 
+#include "base/bytes.h"
 #include "base/hash.h"
+#include "queue/queue.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -152,6 +154,19 @@ int lt_ledger_behind(struct lt_ledger *l, const struct lt_segment *s, int64_t fr
         memmove(sheet, sheet + 1, (size_t)(l->sheet + l->count - sheet) * sizeof *sheet);
     }
     return 0;
+}
+
+uint64_t lt_queue_garbage(const uint8_t *words, size_t *n, uint64_t uid, uint32_t id,
+                          int64_t base) {
+    uint64_t garbage = 0;
+    size_t used = 0;
+    for (size_t i = 0; i < *n; i++) {
+        uint64_t raw = lt_get_u64(words + 8 * i), key = lt_mix3(uid, id, (uint64_t)base + i);
+        used += raw != 0;
+        garbage += raw != 0 && lt_word_read(raw, key).state == LT_WORD_UNTOUCHED;
+    }
+    *n = used;
+    return garbage;
 }
 
 int lt_ledger_sync_names(const struct lt_ledger *l) {

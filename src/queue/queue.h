@@ -16,5 +16,8 @@ int lt_queues_close(leat *mq);
 int lt_queues_leased(leat *mq);
 // lt_queues_count adds what the queues count to *s.
 void lt_queues_count(leat *mq, leat_stats *s);
+// lt_queue_garbage tells how many of n words beside a segment, as its file of queue `id` has them,
+// are neither untouched nor valid, and in *n how many are not untouched.
+uint64_t lt_queue_garbage(const uint8_t *words, size_t *n, uint64_t uid, uint32_t id, int64_t base);
 
 #endif

@@ -107,6 +107,12 @@ static int dir_lock(leat *mq) {
     return 0;
 }
 
+int lt_dir_find(leat *mq, const char *dir) {
+    bool made = false;
+    mq->dir = lt_strdup_n(&mq->mem, dir, strlen(dir));
+    return mq->dir ? dir_open_fd(mq, &made) : lt_fail_nomem();
+}
+
 int lt_dir_open(leat *mq, const char *dir, bool *create) {
     bool made = false;
     mq->dir = lt_strdup_n(&mq->mem, dir, strlen(dir));

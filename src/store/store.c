@@ -108,9 +108,7 @@ static int store_open_all(leat *mq, const char *dir, const leat_options *o, leat
     return rc;
 }
 
-// As lt_store_open; `crashed`: in the place of that one.
-static int store_open(const char *dir, const leat_options *o, struct lt_os *os, leat *crashed,
-                      leat **out) {
+static int store_core(const leat_options *o, struct lt_os *os, leat **out) {
     struct lt_mem mem = { .fn = o->alloc, .ctx = o->alloc_ctx };
     leat *mq = lt_zalloc(&mem, sizeof *mq);
     if (!mq)
@@ -119,18 +117,43 @@ static int store_open(const char *dir, const leat_options *o, struct lt_os *os, 
     mq->mem.ctx = mem.ctx;
     mq->dir_fd = mq->lock_fd = -1;
     int rc = lt_core_init(mq, o, os);
+    if (rc == 0)
+        *out = mq;
+    else
+        lt_free(&mem, mq);
+    return rc;
+}
+
+void lt_store_core_free(leat *mq) {
+    struct lt_mem mem = { .fn = mq->mem.fn, .ctx = mq->mem.ctx };
+    lt_core_fini(mq);
+    lt_free(&mem, mq);
+}
+
+// As lt_store_open; `crashed`: in the place of that one.
+static int store_open(const char *dir, const leat_options *o, struct lt_os *os, leat *crashed,
+                      leat **out) {
+    leat *mq;
+    int rc = store_core(o, os, &mq);
     if (rc != 0)
-        goto no_core;
+        return rc;
     rc = store_open_all(mq, dir, o, crashed);
     if (rc == 0) {
         *out = mq;
         lt_trace(mq, "open", NULL, NULL, 0);
         return 0;
     }
-    lt_core_fini(mq);
-no_core:
-    lt_free(&mem, mq);
+    lt_store_core_free(mq);
     return rc;
+}
+
+int lt_store_core(const leat_options *o, uint32_t flags, struct lt_os *os, leat **out) {
+    leat_options full = { 0 };
+    if (o)
+        full = *o;
+    full.flags |= flags;
+    int rc = store_check_options(&full);
+    return rc != 0 ? rc : store_core(&full, os, out);
 }
 
 int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat **out) {
@@ -227,7 +250,6 @@ static int store_leased(leat *mq) {
 }
 
 static int store_free(leat *mq) {
-    struct lt_mem mem = { .fn = mq->mem.fn, .ctx = mq->mem.ctx };
     lt_trace(mq, "close", NULL, NULL, 0);
     if (lt_forked(mq))
         lt_crash_in_fork(mq);
@@ -238,8 +260,7 @@ static int store_free(leat *mq) {
     lt_dir_close(mq);
     lt_crash_end(mq);
     lt_readonly_end(mq);
-    lt_core_fini(mq);
-    lt_free(&mem, mq);
+    lt_store_core_free(mq);
     return rc != 0 ? rc : log_rc;
 }
 

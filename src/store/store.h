@@ -9,6 +9,16 @@
 // calls, which must outlive the store: for tests that make the system fail.
 int lt_store_open(const char *dir, const leat_options *o, struct lt_os *os, leat **out);
 
+// lt_store_core makes a handle with its core and no room; options NULL: the defaults. flags are
+// added to those of the options. It is freed by lt_store_core_free.
+// Returns  LEAT_EINVAL, LEAT_ENOMEM.
+int lt_store_core(const leat_options *o, uint32_t flags, struct lt_os *os, leat **out);
+void lt_store_core_free(leat *mq);
+
+// lt_verify_store is leat_verify over a given table.
+int lt_verify_store(const char *dir, const leat_options *o, struct lt_os *os, leat_write_fn write,
+                    void *ctx);
+
 // lt_store_reopen opens a store in the place of one that has crashed, with the same options.
 int lt_store_reopen(leat *crashed, const char *dir, const leat_options *o, leat **out);
 
@@ -17,6 +27,9 @@ int lt_store_reopen(leat *crashed, const char *dir, const leat_options *o, leat 
 // Returns  as leat_open; nothing is left behind on failure.
 int lt_dir_open(leat *mq, const char *dir, bool *create);
 void lt_dir_close(leat *mq);
+// lt_dir_find opens a directory that exists (LEAT_READ_ONLY or LEAT_MUST_EXIST), whatever is in it,
+// without a lock. It is ended by lt_dir_close, also on failure.
+int lt_dir_find(leat *mq, const char *dir);
 // lt_dir_unlock gives LOCK back.
 void lt_dir_unlock(leat *mq);
 

@@ -11,10 +11,12 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static struct lt_os os;
 static int wrote, looked;
+static char report[4096];
 
 static void make_root(void) {
     scratch_make(root);
@@ -189,6 +191,11 @@ static struct {
     int calls, at, kind; // at call number `at` of the looker this kind of work is done
 } owner;
 
+static int owner_sync(struct lt_os *o, int fd, bool is_dir) {
+    (void)o, (void)fd, (void)is_dir;
+    return 0;
+}
+
 static void owner_send(int n) {
     char text[64];
     for (int i = 0; i < n; i++) {
@@ -216,9 +223,15 @@ static void *owner_do(void *arg) {
         ok(leat_send(owner.p, owner.other, &r, NULL));
         ok(leat_sync(owner.mq));
         break;
-    default:
+    case 3:
         owner_send(1);
         ok(leat_sync(owner.mq));
+        break;
+    default: // each says that the one before is on disk
+        for (int i = 0; i < 120; i++) {
+            owner_send(1);
+            ok(leat_sync(owner.mq));
+        }
         break;
     }
     return NULL;
@@ -251,13 +264,7 @@ static int work_list(struct lt_os *o, int fd, lt_list_fn fn, void *ctx) {
     return lt_os_system()->list(o, fd, fn, ctx);
 }
 
-// Looks while the work is done at call `at`. Returns whether there were that many calls.
-static bool look_at_work(int kind, int at) {
-    leat *mq;
-    leat_consumer *c;
-    const leat_message *m;
-    leat_topic *t;
-    leat_range r;
+static void work_at(int kind, int at) {
     spy();
     os.open = work_open;
     os.pread = work_pread;
@@ -265,6 +272,16 @@ static bool look_at_work(int kind, int at) {
     owner.kind = kind;
     owner.at = at;
     owner.calls = 0;
+}
+
+// Looks while the work is done at call `at`. Returns whether there were that many calls.
+static bool look_at_work(int kind, int at) {
+    leat *mq;
+    leat_consumer *c;
+    const leat_message *m;
+    leat_topic *t;
+    leat_range r;
+    work_at(kind, at);
     ok(lt_store_open(dir, &(leat_options){ .flags = LEAT_READ_ONLY }, &os, &mq));
     ok(leat_topic_open(mq, "t0", NULL, &t));
     ok(leat_topic_range(t, 0, &r));
@@ -281,23 +298,55 @@ static bool look_at_work(int kind, int at) {
     // What was deleted between the open and the read is an error of the read.
     cr_assert(n == 0 ? expect == r.end : n == LEAT_ENOENT && kind == 1, "%d: %s", n, leat_errmsg());
     cr_assert_eq(lt_readonly_refused(mq), 0);
+    cr_assert_eq(wrote, 0);
     ok(leat_close_all(mq, 0));
     return owner.calls > at;
 }
 
-Test(readonly, an_owner_may_work_between_any_two_calls, .init = make_root, .fini = drop_root) {
+static void owner_begin(void) {
     static struct lt_os quick; // what is in the page cache is all that is looked at
     quick = *lt_os_system();
-    quick.sync = spy_sync;
+    quick.sync = owner_sync;
     ok(lt_store_open(dir, NULL, &quick, &owner.mq));
     ok(leat_topic_open(owner.mq, "t0", &(leat_topic_options){ .segment_bytes = 16384 }, &owner.t));
     ok(leat_producer_open(owner.mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &owner.p));
     owner.next = 0;
     owner.other = NULL;
     owner_send(500);
-    for (int kind = 0; kind < 4; kind++)
+}
+
+Test(readonly, an_owner_may_work_between_any_two_calls, .init = make_root, .fini = drop_root) {
+    owner_begin();
+    for (int kind = 0; kind < 5; kind++)
         for (int at = 0; look_at_work(kind, at); at++)
-            if (kind == 0) // or there would be more calls with each
+            if (kind == 0 || kind == 4) // or there would be more calls with each
+                ok(leat_topic_delete_records(owner.t, 0, owner.next - 300));
+    ok(leat_close_all(owner.mq, 0));
+}
+
+static int print(const void *data, size_t size, void *ctx) {
+    size_t *used = ctx, n = size < 4095 - *used ? size : 4095 - *used;
+    memcpy(report + *used, data, n);
+    *used += n;
+    report[*used] = '\0';
+    return 0;
+}
+
+// Verifies while the work is done at call `at`.
+static bool verify_at_work(int kind, int at) {
+    size_t used = 0;
+    work_at(kind, at);
+    int rc = lt_verify_store(dir, NULL, &os, print, &used);
+    cr_assert_eq(rc, 0, "work %d at call %d: %d %s\n%s", kind, at, rc, leat_errmsg(), report);
+    cr_assert_eq(wrote, 0);
+    return owner.calls > at;
+}
+
+Test(readonly, to_verify_no_owner_is_damage, .init = make_root, .fini = drop_root) {
+    owner_begin();
+    for (int kind = 0; kind < 5; kind++)
+        for (int at = 0; verify_at_work(kind, at); at++)
+            if (kind == 0 || kind == 4)
                 ok(leat_topic_delete_records(owner.t, 0, owner.next - 300));
     ok(leat_close_all(owner.mq, 0));
 }
