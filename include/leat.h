@@ -286,6 +286,20 @@ LEAT_API int leat_open_memory(const leat_options *o, leat **out);
 // Blocks   for as long as it takes to read it, a segment at a time into memory.
 LEAT_API int leat_verify(const char *dir, const leat_options *o, leat_write_fn write, void *ctx);
 
+// leat_rebuild_manifest makes a manifest for the store in directory dir, whose own is lost or
+// damaged, from what stands in front of each segment: the topics that had a record, their names,
+// ids and numbers of partitions. Their other settings become the defaults. Names of groups and
+// queues, and their settings, were in the manifest only: they are gone, words of queues are left
+// alone, and a queue's own topic becomes a plain one. A topic whose deletion was under way comes
+// back. The old manifest is kept as manifest.lost, manifest.lost2, ...; what was done and what was
+// lost is written line by line. write NULL: nothing is written.
+// Returns  how many topics there are; LEAT_EEXIST (the manifest is sound: nothing is changed),
+//          LEAT_EBUSY, LEAT_ENOENT (no store), LEAT_EINVAL (also a later version's format),
+//          LEAT_EACCESS, LEAT_ENOSPC, LEAT_EIO.
+// Threads  [any]
+LEAT_API int leat_rebuild_manifest(const char *dir, const leat_options *o, leat_write_fn write,
+                                   void *ctx);
+
 // leat_shutdown makes every blocked and every later call return LEAT_ECLOSED, but closes.
 // Threads  [any] [cb]
 LEAT_API int leat_shutdown(leat *mq);

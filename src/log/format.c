@@ -47,7 +47,8 @@ int lt_segment_head_get(const uint8_t page[LT_SEGMENT_PAGE], struct lt_segment_h
         .reason = lt_get_u32(page + 60),
     };
     memcpy(out->topic, page + 64, sizeof out->topic - 1);
-    return 0;
+    // Its last offset would be no number.
+    return out->base < 0 || out->base > INT64_MAX - UINT32_MAX ? LEAT_ECORRUPT : 0;
 }
 
 // ---- seal

@@ -291,7 +291,7 @@ static int manifest_open_file(struct lt_manifest *m, bool create) {
     return manifest_read(m);
 }
 
-int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create) {
+int lt_manifest_begin(struct lt_manifest *m, leat *mq) {
     *m = (struct lt_manifest){ .mq = mq,
                                .fd = -1,
                                .living = LT_NOTES_HEAD,
@@ -304,6 +304,21 @@ int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create) {
         return rc;
     }
     lt_map_init(&m->notes, &mq->mem, 0);
+    return 0;
+}
+
+int lt_manifest_make_new(struct lt_manifest *m, uint64_t generation) {
+    int fd = manifest_make_new(m, generation);
+    if (fd < 0)
+        return fd;
+    (void)m->mq->os->close(m->mq->os, fd);
+    return 0;
+}
+
+int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create) {
+    int rc = lt_manifest_begin(m, mq);
+    if (rc != 0)
+        return rc;
     if (mq->dir)
         rc = manifest_open_file(m, create);
     else

@@ -57,6 +57,11 @@ int lt_manifest_open(struct lt_manifest *m, leat *mq, bool create);
 // first note; the slots are open.
 // Returns  LEAT_ECORRUPT: nothing was changed; LEAT_EIO, LEAT_ENOSPC.
 int lt_manifest_settle(struct lt_manifest *m);
+// lt_manifest_begin makes one that is in memory only, empty: for notes from which manifest.new is
+// to be made by lt_manifest_make_new, whole and on disk, with that generation. Returns LEAT_ENOMEM;
+// LEAT_ENOSPC, LEAT_EIO.
+int lt_manifest_begin(struct lt_manifest *m, leat *mq);
+int lt_manifest_make_new(struct lt_manifest *m, uint64_t generation);
 void lt_manifest_close(struct lt_manifest *m);
 
 // lt_manifest_note appends a note; body NULL: the thing is gone.

@@ -17,6 +17,8 @@ static int dir_take_name(const char *name, void *ctx) {
         c->manifest = true;
     else if (strspn(name, "0123456789") == strlen(name))
         c->numbered = true;
+    else if (strncmp(name, "manifest.lost", 13) == 0) // kept by a rebuild
+        c->numbered = true;
     else if (strcmp(name, "LOCK") != 0 && strcmp(name, "manifest.new") != 0 &&
              strcmp(name, "slots") != 0) // a store that died while it was being made
         c->foreign = true;
@@ -34,8 +36,8 @@ static int dir_look(leat *mq, bool *create) {
         return 0;
     if (c.numbered)
         return lt_fail(LEAT_ECORRUPT,
-                       "%s has numbered directories but no manifest: the manifest "
-                       "must be rebuilt from them",
+                       "%s has lost its manifest: it must be rebuilt from the segments, by "
+                       "leat_rebuild_manifest",
                        mq->dir);
     if (c.foreign)
         return lt_fail(LEAT_EEXIST, "%s is not empty and holds no store", mq->dir);
@@ -111,6 +113,21 @@ int lt_dir_find(leat *mq, const char *dir) {
     bool made = false;
     mq->dir = lt_strdup_n(&mq->mem, dir, strlen(dir));
     return mq->dir ? dir_open_fd(mq, &made) : lt_fail_nomem();
+}
+
+int lt_dir_take(leat *mq, const char *dir) {
+    struct dir_content c = { 0 };
+    int rc = lt_dir_find(mq, dir);
+    if (rc == 0)
+        rc = dir_check_owner(mq);
+    if (rc != 0)
+        return rc;
+    rc = mq->os->list(mq->os, mq->dir_fd, dir_take_name, &c);
+    if (rc < 0)
+        return lt_fail_os(rc, "listing %s", mq->dir);
+    if (!c.manifest && !c.numbered)
+        return lt_fail(LEAT_ENOENT, "%s holds no store", mq->dir);
+    return dir_lock(mq);
 }
 
 int lt_dir_open(leat *mq, const char *dir, bool *create) {

@@ -13,7 +13,7 @@
 enum { STORE_VERIFY_TRIES = 8, STORE_VERIFY_TEXT = 512 };
 
 struct verify_store {
-    struct lt_verify v; // first: lt_verify_store_gone finds it
+    struct lt_verify v; // first: verify_gone finds it
     bool manifest;      // it can be read
     int64_t tail;       // of the manifest
 };
@@ -40,13 +40,13 @@ static bool verify_gone(struct lt_verify *v, uint32_t topic_id) {
 // ---- manifest and slots
 
 // The slots come first: what they say was synced is found behind them.
-static int verify_open_log(struct verify_store *vs) {
-    struct lt_log *log = vs->v.mq->log;
-    int rc = lt_slots_open(&log->slots, vs->v.mq);
+int lt_view_log(leat *mq, int64_t *tail) {
+    struct lt_log *log = mq->log;
+    int rc = lt_slots_open(&log->slots, mq);
     if (rc == 0)
-        rc = lt_manifest_open(&log->manifest, vs->v.mq, false);
+        rc = lt_manifest_open(&log->manifest, mq, false);
     if (rc == 0) {
-        vs->tail = (int64_t)log->manifest.found_size - log->manifest.end;
+        *tail = (int64_t)log->manifest.found_size - log->manifest.end;
         rc = lt_manifest_settle(&log->manifest);
     }
     struct lt_map_cursor at = { 0 };
@@ -55,7 +55,7 @@ static int verify_open_log(struct verify_store *vs) {
     leat_topic_options o;
     while (rc == 0 && (note = lt_manifest_next(&log->manifest, &at)))
         if (note->kind == LT_NOTE_TOPIC)
-            rc = lt_topic_read_note(vs->v.mq, note, name, &o);
+            rc = lt_topic_read_note(mq, note, name, &o);
     return rc;
 }
 
@@ -71,7 +71,7 @@ static int verify_read_log(struct verify_store *vs) {
     leat *mq = vs->v.mq;
     char last[STORE_VERIFY_TEXT] = "";
     for (int i = 0;; i++) {
-        int rc = verify_open_log(vs);
+        int rc = lt_view_log(mq, &vs->tail);
         bool damaged = rc == LEAT_ECORRUPT || rc == LEAT_ENOENT;
         if (rc == 0 || (damaged && (i == STORE_VERIFY_TRIES ||
                                     strncmp(last, leat_errmsg(), sizeof last - 1) == 0)))
@@ -196,15 +196,41 @@ static int verify_all(struct verify_store *vs) {
                       (unsigned long long)vs->v.damage);
         rc = vs->v.stopped;
     }
-    verify_close_log(mq);
     lt_free(&mq->mem, dir);
     return rc;
+}
+
+int lt_view_begin(const char *dir, const leat_options *o, struct lt_os *os, leat **out) {
+    leat *mq;
+    int rc = lt_store_core(o, LEAT_READ_ONLY, os, &mq);
+    if (rc != 0)
+        return rc;
+    rc = lt_readonly_begin(mq);
+    if (rc == 0)
+        rc = lt_dir_find(mq, dir);
+    mq->log = rc == 0 ? lt_zalloc(&mq->mem, sizeof *mq->log) : NULL;
+    if (rc == 0 && !mq->log)
+        rc = lt_fail_nomem();
+    if (rc == 0)
+        *out = mq;
+    else
+        lt_view_end(mq);
+    return rc;
+}
+
+void lt_view_end(leat *mq) {
+    if (mq->log)
+        verify_close_log(mq);
+    lt_free(&mq->mem, mq->log);
+    lt_dir_close(mq);
+    lt_readonly_end(mq);
+    lt_store_core_free(mq);
 }
 
 int lt_verify_store(const char *dir, const leat_options *o, struct lt_os *os, leat_write_fn write,
                     void *ctx) {
     leat *mq;
-    int rc = lt_store_core(o, LEAT_READ_ONLY, os, &mq);
+    int rc = lt_view_begin(dir, o, os, &mq);
     if (rc != 0)
         return rc;
     struct verify_store vs = { .v = { .mq = mq,
@@ -212,16 +238,8 @@ int lt_verify_store(const char *dir, const leat_options *o, struct lt_os *os, le
                                       .ctx = ctx,
                                       .gone = verify_gone,
                                       .garbage = lt_queue_garbage } };
-    rc = lt_readonly_begin(mq);
-    if (rc == 0)
-        rc = lt_dir_find(mq, dir);
-    mq->log = rc == 0 ? lt_zalloc(&mq->mem, sizeof *mq->log) : NULL;
-    if (rc == 0)
-        rc = mq->log ? verify_all(&vs) : lt_fail_nomem();
-    lt_free(&mq->mem, mq->log);
-    lt_dir_close(mq);
-    lt_readonly_end(mq);
-    lt_store_core_free(mq);
+    rc = verify_all(&vs);
+    lt_view_end(mq);
     if (rc == 0)
         return vs.v.damage < INT_MAX ? (int)vs.v.damage : INT_MAX;
     return vs.v.stopped ? lt_fail(LEAT_EIO, "verify %s: the report was ended by its reader", dir)

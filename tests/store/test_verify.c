@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+// What only the sums tell: seals and indexes that are sound by themselves and do not fit the
+// records, and segments of other places.
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "leat.h"
+#include "lib/scratch.h"
+#include "log/format.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+static char root[SCRATCH_PATH], dir[SCRATCH_PATH], path[SCRATCH_PATH], report[8192];
+static size_t used, size;
+static unsigned char *bytes;
+static struct lt_segment_head head;
+static struct lt_seal seal;
+
+static int take(const void *data, size_t n, void *ctx) {
+    (void)ctx;
+    if (used + n >= sizeof report)
+        return -1;
+    memcpy(report + used, data, n);
+    used += n;
+    report[used] = '\0';
+    return 0;
+}
+
+static void finds(int count, const char *text) {
+    used = 0;
+    int rc = leat_verify(dir, NULL, take, NULL);
+    cr_assert_eq(rc, count, "%d: %s", rc, report);
+    cr_assert_not_null(strstr(report, text), "it does not say '%s':\n%s", text, report);
+}
+
+static void begin(void) {
+    leat *mq;
+    leat_topic *t;
+    leat_producer *p;
+    scratch_make(root);
+    scratch_join(dir, root, "store");
+    ok(leat_open(dir, NULL, &mq));
+    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .segment_bytes = 65536 }, &t));
+    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
+    for (int i = 0; i < 2000; i++)
+        ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("a record of some bytes") }, NULL));
+    ok(leat_close_all(mq, 0));
+}
+
+static void end(void) {
+    scratch_remove(root);
+    free(bytes);
+    bytes = NULL;
+}
+
+static void load(const char *name) {
+    scratch_join(path, dir, "1/0/00000000000000000000.log");
+    bytes = scratch_read(path, &size);
+    ok(lt_segment_head_get(bytes, &head));
+    free(bytes);
+    scratch_join(path, dir, "1/0/00000000000000000000%s", name);
+    bytes = scratch_read(path, &size);
+}
+
+static void put_seal(void) {
+    lt_seal_put(bytes + size - LT_SEAL, LT_SEAL_SEGMENT, &seal);
+    scratch_write(path, bytes, size);
+}
+
+Test(verify_sums, a_seal_that_does_not_fit_is_damage, .init = begin, .fini = end) {
+    finds(0, "whole");
+    load(".log");
+    cr_assert(lt_seal_get(bytes + size - LT_SEAL, LT_SEAL_SEGMENT, head.uid, &seal));
+    const struct lt_seal right = seal;
+    seal.head_crcs ^= 1;
+    put_seal();
+    finds(1, "the seal does not fit");
+    seal = right;
+    seal.newest++;
+    put_seal();
+    finds(1, "the seal does not fit");
+    seal = right;
+    seal.count--;
+    put_seal();
+    cr_assert_gt(leat_verify(dir, NULL, NULL, NULL), 0);
+    seal = right;
+    put_seal();
+    finds(0, "whole");
+    bytes[size - 1] ^= 1; // none at all: the records say enough
+    scratch_write(path, bytes, size);
+    finds(0, "no valid seal behind the records");
+}
+
+static void put_index(void) {
+    seal.body_crc = lt_crc32c(0, bytes + LT_SEAL, size - LT_SEAL);
+    lt_seal_put(bytes, LT_SEAL_INDEX, &seal);
+    scratch_write(path, bytes, size);
+}
+
+Test(verify_sums, an_index_that_does_not_fit_is_damage, .init = begin, .fini = end) {
+    load(".idx");
+    cr_assert(lt_seal_get(bytes, LT_SEAL_INDEX, head.uid, &seal));
+    uint32_t at = lt_get_u32(bytes + LT_SEAL + 20);
+    lt_put_u32(bytes + LT_SEAL + 20, at + 8);
+    put_index();
+    finds(1, "the index does not fit");
+    lt_put_u32(bytes + LT_SEAL + 20, at);
+    put_index();
+    finds(0, "whole");
+    bytes[size - 8] ^= 1; // the last time
+    put_index();
+    finds(1, "the index does not fit");
+}
+
+Test(verify_sums, a_segment_of_another_place_is_damage, .init = begin, .fini = end) {
+    load(".log");
+    head.partition = 7;
+    lt_segment_head_put(bytes, &head);
+    scratch_write(path, bytes, size);
+    cr_assert_gt(leat_verify(dir, NULL, NULL, NULL), 0);
+    finds(2, "not the segment that belongs here"); // and its offsets are missing
+    head.partition = 0;
+    head.uid++; // then no record is its own
+    lt_segment_head_put(bytes, &head);
+    scratch_write(path, bytes, size);
+    cr_assert_gt(leat_verify(dir, NULL, NULL, NULL), 0);
+    head.uid--;
+    lt_segment_head_put(bytes, &head);
+    scratch_write(path, bytes, size);
+    finds(0, "whole");
+    head.base = INT64_MAX - 5; // names that make offsets overflow
+    lt_segment_head_put(bytes, &head);
+    scratch_join(path, dir, "1/0/%020lld.log", (long long)head.base);
+    scratch_write(path, bytes, size);
+    cr_assert_gt(leat_verify(dir, NULL, NULL, NULL), 0);
+}
