@@ -132,5 +132,5 @@ Test(verify_sums, a_segment_of_another_place_is_damage, .init = begin, .fini = e
     lt_segment_head_put(bytes, &head);
     scratch_join(path, dir, "1/0/%020lld.log", (long long)head.base);
     scratch_write(path, bytes, size);
-    cr_assert_gt(leat_verify(dir, NULL, NULL, NULL), 0);
+    finds(0, "no valid header page"); // as of a file that was being made behind the end
 }
