@@ -14,7 +14,7 @@
 //  bytes-per-record             kept beyond the value, with one queue, over full segments
 //
 // Usage: bench_log [DIRECTORY], default the current one.
-#include "leat.h"
+#include "timing.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -27,41 +27,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RUNS = 5, SENDS = 2000000, SYNCS = 300, VALUE = 100, THREADS = 16 };
+enum { SENDS = 2000000, SYNCS = 300, VALUE = 100, THREADS = 16 };
 enum { STRIDE = 136 }; // header 32, value 100, its NUL, padding
 static const size_t SEGMENT = (size_t)64 << 20;
 static char root[4096];
-
-static double now_s(void) {
-    struct timespec ts;
-    if (clock_gettime(CLOCK_MONOTONIC, &ts) != 0)
-        exit(1);
-    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static void must(int rc, const char *what) {
-    if (rc >= 0)
-        return;
-    fprintf(stderr, "bench_log: %s: %s\n", what, leat_errmsg());
-    exit(1);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double report(const char *name, double run[RUNS], const char *unit) {
-    qsort(run, RUNS, sizeof run[0], by_value);
-    printf("%-22s %10.3f %s  (min %.3f, max %.3f)\n", name, run[RUNS / 2], unit, run[0],
-           run[RUNS - 1]);
-    return run[RUNS / 2];
-}
 
 // ---- the bare loops
 
@@ -428,10 +397,8 @@ static void bench_topics(void) {
 }
 
 int main(int argc, char **argv) {
-    (void)snprintf(root, sizeof root, "%s/bench-log-XXXXXX", argc > 1 ? argv[1] : ".");
-    if (!mkdtemp(root))
-        die(root);
-    char dir[4200], command[4400];
+    make_root(root, argc > 1 ? argv[1] : ".");
+    char dir[4200];
     (void)snprintf(dir, sizeof dir, "%s/store", root);
     leat *memory, *disk;
     must(leat_open_memory(NULL, &memory), "open");
@@ -443,6 +410,6 @@ int main(int argc, char **argv) {
     bench_topics();
     bench_open();
     bench_bytes();
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", root);
-    return system(command) == 0 ? 0 : 1;
+    remove_root(root);
+    return 0;
 }

@@ -3,39 +3,14 @@
 // memory and on disk), beside the least that any such append must do (checksum, copy, index); and
 // how long a memory store takes to open and close. Each figure is the median of 5 runs, with the
 // lowest and highest. Usage: bench_send [DIRECTORY], default the current one.
-#include "leat.h"
+#include "timing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { RUNS = 5, SENDS = 2000000, OPENS = 2000, VALUE = 100 };
-
-static double now_s(void) {
-    struct timespec ts;
-    if (clock_gettime(CLOCK_MONOTONIC, &ts) != 0)
-        exit(1);
-    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-static void must(int rc, const char *what) {
-    if (rc >= 0)
-        return;
-    fprintf(stderr, "bench_send: %s: %s\n", what, leat_errmsg());
-    exit(1);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void report(const char *name, double run[RUNS], const char *unit) {
-    qsort(run, RUNS, sizeof run[0], by_value);
-    printf("%-14s %10.2f %s  (min %.2f, max %.2f)\n", name, run[RUNS / 2], unit, run[0],
-           run[RUNS - 1]);
-}
+enum { SENDS = 2000000, OPENS = 2000, VALUE = 100 };
 
 // Millions of sends a second into a fresh topic.
 static double sends(leat *mq, int run) {
@@ -68,12 +43,9 @@ static double open_close(void) {
 }
 
 int main(int argc, char **argv) {
-    char dir[4096], command[4200];
-    (void)snprintf(dir, sizeof dir, "%s/bench-send-XXXXXX", argc > 1 ? argv[1] : ".");
-    if (!mkdtemp(dir)) {
-        perror(dir);
-        return 1;
-    }
+    char root[4096], dir[4200];
+    make_root(root, argc > 1 ? argv[1] : ".");
+    (void)snprintf(dir, sizeof dir, "%s/store", root);
     double memory[RUNS], disk[RUNS], opens[RUNS];
     leat *in_memory, *on_disk;
     must(leat_open_memory(NULL, &in_memory), "open");
@@ -85,9 +57,9 @@ int main(int argc, char **argv) {
     }
     must(leat_close_all(in_memory, 0), "close");
     must(leat_close_all(on_disk, 0), "close");
-    report("send-memory", memory, "million/s");
-    report("send-disk", disk, "million/s");
-    report("open-close", opens, "microseconds");
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command) == 0 ? 0 : 1;
+    (void)report("send-memory", memory, "million/s");
+    (void)report("send-disk", disk, "million/s");
+    (void)report("open-close", opens, "microseconds");
+    remove_root(root);
+    return 0;
 }
