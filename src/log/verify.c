@@ -46,6 +46,9 @@ struct verify_part {
 
 // ---- the report
 
+static void verify_line(struct lt_verify *v, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
 static void verify_line(struct lt_verify *v, const char *fmt, va_list ap) {
     char text[VERIFY_LINE];
     int n = vsnprintf(text, sizeof text - 1, fmt, ap);

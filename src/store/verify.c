@@ -192,8 +192,10 @@ static int verify_all(struct verify_store *vs) {
         rc = verify_topics(vs, dir, dirs);
     }
     if (rc == 0) {
-        lt_verify_say(&vs->v, vs->v.damage ? "%llu damaged ranges" : "whole",
-                      (unsigned long long)vs->v.damage);
+        if (vs->v.damage > 0)
+            lt_verify_say(&vs->v, "%llu damaged ranges", (unsigned long long)vs->v.damage);
+        else
+            lt_verify_say(&vs->v, "whole");
         rc = vs->v.stopped;
     }
     lt_free(&mq->mem, dir);
