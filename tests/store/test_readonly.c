@@ -351,6 +351,32 @@ Test(readonly, to_verify_no_owner_is_damage, .init = make_root, .fini = drop_roo
     ok(leat_close_all(owner.mq, 0));
 }
 
+Test(readonly, copies_are_given_back, .init = make_root, .fini = drop_root) {
+    leat *mq;
+    leat_consumer *c;
+    const leat_message *m;
+    owner_begin();
+    owner_send(5000);
+    ok(leat_close_all(owner.mq, 0));
+    ok(leat_open(dir, &(leat_options){ .flags = LEAT_READ_ONLY }, &mq));
+    cr_assert_eq(mq->map_bytes_max, INT64_C(1) << 30);
+    mq->map_bytes_max = 100000;
+    ok(leat_consumer_open(mq, NULL, NULL, &c));
+    ok(leat_consumer_assign(c, &(leat_position){ .topic = "t0", .offset = LEAT_BEGIN }, 1));
+    for (int round = 0; round < 2; round++) {
+        int64_t expect = 0;
+        int n;
+        ok(leat_consumer_seek(c, "t0", 0, LEAT_BEGIN));
+        while ((n = leat_poll(c, 0, &m)) > 0) {
+            for (int i = 0; i < n; i++, expect++)
+                cr_assert_eq(strtoll(m[i].value.data, NULL, 10), expect);
+            cr_assert_lt(mq->map_bytes, 200000);
+        }
+        cr_assert_eq(expect, owner.next);
+    }
+    ok(leat_close_all(mq, 0));
+}
+
 Test(readonly, the_net_refuses_whatever_writes, .init = make_root, .fini = drop_root) {
     leat *mq;
     void *p;

@@ -6,8 +6,10 @@
 #include "leat.h"
 #include "lib/scratch.h"
 #include "log/format.h"
+#include "store/store.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
 
 static char root[SCRATCH_PATH], dir[SCRATCH_PATH], path[SCRATCH_PATH], report[8192];
@@ -110,6 +112,58 @@ Test(verify_sums, an_index_that_does_not_fit_is_damage, .init = begin, .fini = e
     bytes[size - 8] ^= 1; // the last time
     put_index();
     finds(1, "the index does not fit");
+}
+
+// ---- what is not there to be had is no damage
+
+static int left;
+
+static int64_t fail_pread(struct lt_os *os, int fd, void *buf, size_t n, int64_t at) {
+    return left-- == 0 ? -EIO : lt_os_system()->pread(os, fd, buf, n, at);
+}
+
+static int fail_open(struct lt_os *os, int at, const char *name, int flags, unsigned mode) {
+    return left-- == 0 ? -EMFILE : lt_os_system()->open(os, at, name, flags, mode);
+}
+
+static void *fail_alloc(void *ctx, void *old, size_t n) {
+    (void)ctx;
+    if (n > 0 && left-- == 0)
+        return NULL;
+    if (n > 0)
+        return realloc(old, n);
+    free(old);
+    return NULL;
+}
+
+Test(verify_sums, an_error_of_the_system_is_no_damage, .init = begin, .fini = end) {
+    struct lt_os os[2] = { *lt_os_system(), *lt_os_system() };
+    os[0].pread = fail_pread;
+    os[1].open = fail_open;
+    for (size_t i = 0; i < 2; i++) {
+        int failed = 0;
+        for (int n = 0; n < 1000; n++) {
+            left = n;
+            int rc = lt_verify_store(dir, NULL, &os[i], NULL, NULL);
+            cr_assert(rc <= 0, "call %d", n);
+            failed += rc < 0;
+            if (left >= 0)
+                break; // there were not so many calls
+        }
+        cr_assert_gt(failed, 4);
+    }
+    const leat_options o = { .alloc = fail_alloc };
+    scratch_join(path, dir, "manifest");
+    for (int lost = 0; lost < 2; lost++) {
+        int rc = LEAT_ENOMEM;
+        for (int n = 0; rc == LEAT_ENOMEM; n++) {
+            left = n;
+            rc = lost ? leat_rebuild_manifest(dir, &o, NULL, NULL)
+                      : leat_verify(dir, &o, NULL, NULL);
+        }
+        cr_assert_eq(rc, lost, "%s", leat_errmsg()); // whole; one topic
+        scratch_remove(path);
+    }
 }
 
 Test(verify_sums, a_segment_of_another_place_is_damage, .init = begin, .fini = end) {
