@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# check [STAGE...]: everything that CI runs, or only the named stages, in this order:
+# check [--all-flips] [STAGE...]: everything that CI runs, or only the named stages, in this order:
 #   format    clang-format has nothing to change
 #   release   the suite, optimised, under Criterion
 #   project   includes, headers, one file, symbols, install, README, sizes (tests/project)
@@ -9,6 +9,7 @@
 #   coverage  the suite once more, counting: lines and branches of src
 # One line a stage; the first that fails ends it with the end of its log. Builds and logs are in build/check.
 # A skipped test fails its stage: on the machine that decides, nothing may be left out silently.
+# --all-flips: stage release tries every single bit and every length in tests/crash/test_damage.c, not a 16th of them.
 # LEAT_CHECK_ONLY=REGEX runs only the tests whose names match, LEAT_CHECK_TARGETS builds only these (tools/planted.sh).
 set -eu
 . "$(dirname -- "$0")/need.sh"
@@ -59,6 +60,10 @@ if [ "${1:-}" = --stage ]; then # one stage, in a shell of its own so that `set 
     exit 0
 fi
 
+if [ "${1:-}" = --all-flips ]; then
+    shift
+    export LEAT_DAMAGE_ALL=1
+fi
 stages=${*:-$all}
 for stage in $stages; do
     case " $all " in

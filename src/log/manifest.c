@@ -220,6 +220,10 @@ int lt_manifest_settle(struct lt_manifest *m) {
     return rc;
 }
 
+bool lt_manifest_used(const struct lt_manifest *m) {
+    return lt_map_count(&m->notes) > 1; // than the limits
+}
+
 // ---- making it
 
 // The living notes as a file. Returns NULL without memory. Owns  the caller.

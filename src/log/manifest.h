@@ -83,6 +83,9 @@ bool lt_manifest_poisoned(const struct lt_manifest *m);
 // and under the lock.
 const struct lt_note *lt_manifest_next(struct lt_manifest *m, struct lt_map_cursor *at);
 
+// lt_manifest_used tells whether anything exists, so that the file of slots must, too. At open.
+bool lt_manifest_used(const struct lt_manifest *m);
+
 // lt_manifest_new_id and _new_uid give an id (topics, queues, groups) and a segment uid.
 // Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EPOISONED.
 int lt_manifest_new_id(struct lt_manifest *m, uint32_t *id);

@@ -327,17 +327,38 @@ static int recover_cut(struct lt_partition *p) {
     return lt_segment_cut(s);
 }
 
-// Removes the segments that were given back before the process died. What is left must begin at
-// the log start, but for what is proved to be an unfinished tail.
-static void recover_begin(struct recover *r, int64_t begin) {
+// Tells whether the segment at `base` is one of this log behind records from `before` on, so that
+// the one there can be below the log start. Returns  1, 0 (nothing proves it), or an error.
+static int recover_is_behind(const struct recover *r, int64_t base, int64_t before) {
+    struct lt_segment_head head;
+    struct lt_segment *s;
+    bool foreign;
+    int rc = recover_open(r, base, &head, &s, &foreign);
+    if (rc != 0)
+        return rc == LEAT_ECORRUPT ? 0 : rc;
+    lt_segment_drop(s);
+    return head.previous_end > before;
+}
+
+// Removes the segments that were given back before the process died: never by the name of a file
+// alone, which may be anybody's. What is left must begin at the log start, but for what is proved
+// to be an unfinished tail.
+static int recover_begin(struct recover *r, int64_t begin) {
     size_t gone = 0;
-    for (; gone + 1 < r->count && r->base[gone + 1] <= begin; gone++)
+    int rc = 0;
+    while (gone + 1 < r->count && r->base[gone + 1] <= begin) {
+        rc = recover_is_behind(r, r->base[gone + 1], r->base[gone]);
+        if (rc <= 0)
+            break;
         if (!lt_read_only(r->p->mq))
             lt_partition_unlink(r->p, r->base[gone]);
+        gone++;
+    }
     r->count -= gone;
     if (gone > 0)
         memmove(r->base, r->base + gone, r->count * sizeof *r->base);
     r->end = r->count > 0 && r->base[0] < begin ? r->base[0] : begin;
+    return rc < 0 ? rc : 0;
 }
 
 // Gets a segment that is rolled or kept ready for what follows: the bytes that are not known to be
@@ -410,10 +431,10 @@ static int recover_once(struct lt_partition *p) {
     p->slot = lt_slot_find(&p->mq->log->slots, &key);
     int rc = recover_look(&r);
     int64_t begin = r.begin;
-    if (rc == 0) {
-        recover_begin(&r, begin);
+    if (rc == 0)
+        rc = recover_begin(&r, begin);
+    if (rc == 0)
         rc = recover_read(&r);
-    }
     // Only an unfinished tail is left to deal with: segments beyond it can be reached no more.
     if (rc == 0 && !lt_read_only(p->mq))
         rc = recover_set_all_aside(&r);

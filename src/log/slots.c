@@ -86,6 +86,21 @@ static int slots_put_key(struct lt_slots *s, struct lt_slot *slot) {
     return lt_map_put(&s->by_key, &slot->key, sizeof slot->key, slot);
 }
 
+static bool slots_is_blank(const uint8_t *in) {
+    return in[0] == 0 && memcmp(in, in + 1, SLOTS_SIZE - 1) == 0;
+}
+
+// A crash leaves one copy of a slot half written at the most. So a slot that has been stored more
+// than once, and of which nothing can be read, is damage: it may be where a log begins.
+static int slots_lost(const struct lt_slots *s, uint32_t n) {
+    if (!(s->mq->flags & LEAT_SKIP_ROT))
+        return lt_fail(LEAT_ECORRUPT,
+                       "%s/slots is damaged in all copies of slot %u; LEAT_SKIP_ROT leaves it out",
+                       s->mq->dir, n);
+    lt_say(s->mq, LEAT_LOG_ERROR, "%s/slots: slot %u is left out", s->mq->dir, n);
+    return 0;
+}
+
 // Takes up one slot as the file has it. used[c]: block c of its group is in use.
 static int slots_load_one(struct lt_slots *s, uint32_t n, bool used[LT_SLOT_COPIES]) {
     int rc = slots_room(s, n);
@@ -93,9 +108,19 @@ static int slots_load_one(struct lt_slots *s, uint32_t n, bool used[LT_SLOT_COPI
         return rc;
     struct lt_slot *slot = lt_stretch_at(&s->slots, n);
     slot->number = n;
-    for (unsigned c = 0; c < LT_SLOT_COPIES; c++)
-        used[c] |= slots_decode(s->map + slots_position(n, c), slot, c);
+    unsigned valid = 0, bad = 0;
+    for (unsigned c = 0; c < LT_SLOT_COPIES; c++) {
+        const uint8_t *in = s->map + slots_position(n, c);
+        bool is = slots_decode(in, slot, c);
+        used[c] |= is;
+        valid += is;
+        bad += !is && !slots_is_blank(in);
+    }
     s->count = n + 1;
+    // Beside its owner, who stores meanwhile, each copy may be seen half written.
+    rc = bad > 1 && valid == 0 && !lt_read_only(s->mq) ? slots_lost(s, n) : 0;
+    if (rc != 0)
+        return rc;
     rc = slot->key.kind == LT_SLOT_FREE ? LEAT_EEXIST : slots_put_key(s, slot);
     if (rc == LEAT_ENOMEM)
         return lt_fail_nomem();
@@ -134,28 +159,65 @@ static int slots_load(struct lt_slots *s) {
     return rc == 0 && s->allocated > 0 && !lt_read_only(s->mq) ? lt_slots_sync(s) : rc;
 }
 
+// Opens the file. It is made before anything is noted in the manifest, so where that has notes and
+// the file is missing somebody took it away.
+static int slots_open_fd(struct lt_slots *s) {
+    leat *mq = s->mq;
+    int fd = mq->os->open(mq->os, mq->dir_fd, "slots", O_RDWR, 0600);
+    if (fd == -ENOENT && lt_manifest_used(&mq->log->manifest)) {
+        if (!(mq->flags & LEAT_SKIP_ROT))
+            return lt_fail(LEAT_ECORRUPT,
+                           "%s/slots is missing, with committed offsets and log starts; "
+                           "LEAT_SKIP_ROT goes on without them",
+                           mq->dir);
+        lt_say(mq, LEAT_LOG_ERROR, "%s/slots is missing: committed offsets and log starts are lost",
+               mq->dir);
+    }
+    if (fd == -ENOENT && lt_read_only(mq))
+        return 0; // nothing was ever stored in one
+    if (fd == -ENOENT)
+        fd = mq->os->open(mq->os, mq->dir_fd, "slots", O_RDWR | O_CREAT, 0600);
+    if (fd < 0)
+        return lt_fail_os(fd, "opening %s/slots", mq->dir);
+    s->fd = fd;
+    return 0;
+}
+
+// Makes the file a whole number of steps long, as every store leaves it: what was cut off reads as
+// zeros, and no copy is left standing behind what is read, to come back when the file grows.
+static int slots_round_up(struct lt_slots *s, int64_t size) {
+    struct lt_os *os = s->mq->os;
+    if (size > SLOTS_FILE_MAX)
+        size = SLOTS_FILE_MAX;
+    bool whole = lt_read_only(s->mq); // which cannot
+    s->allocated = ((uint64_t)size + (whole ? 0 : SLOTS_STEP - 1)) / SLOTS_STEP * SLOTS_STEP;
+    if (whole)
+        return 0;
+    int64_t more = (int64_t)s->allocated - size;
+    if (more == 0)
+        return 0;
+    return s->mq->mapped_write ? os->allocate(os, s->fd, size, more)
+                               : os->truncate(os, s->fd, (int64_t)s->allocated);
+}
+
 static int slots_open_file(struct lt_slots *s) {
     struct lt_os *os = s->mq->os;
-    int fd = os->open(os, s->mq->dir_fd, "slots", O_RDWR | O_CREAT, 0600);
-    if (fd == -ENOENT && lt_read_only(s->mq))
-        return 0; // nothing was ever stored in one
-    if (fd < 0)
-        return lt_fail_os(fd, "opening %s/slots", s->mq->dir);
-    s->fd = fd;
+    int rc = slots_open_fd(s);
+    if (rc != 0 || s->fd < 0)
+        return rc;
     struct lt_file_info info;
-    int rc = os->info(os, fd, &info);
+    rc = os->info(os, s->fd, &info);
     void *p = NULL;
     if (rc == 0 && info.size == 0 &&
         !lt_read_only(s->mq)) // new: its name is durable before anything rests on a slot
         rc = os->sync(os, s->mq->dir_fd, true);
     if (rc == 0)
-        rc = os->map(os, fd, SLOTS_FILE_MAX, s->mq->mapped_write, &p);
+        rc = slots_round_up(s, info.size);
+    if (rc == 0)
+        rc = os->map(os, s->fd, SLOTS_FILE_MAX, s->mq->mapped_write, &p);
     if (rc < 0)
         return lt_fail_os(rc, "mapping %s/slots", s->mq->dir);
     s->map = p;
-    if (info.size > SLOTS_FILE_MAX)
-        info.size = SLOTS_FILE_MAX;
-    s->allocated = (uint64_t)info.size - (uint64_t)info.size % SLOTS_STEP;
     return slots_load(s);
 }
 

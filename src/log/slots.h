@@ -19,7 +19,10 @@
 // The file is synced by one thread at a time: the first who asks syncs for all who stored before it
 // began, the others wait for the next. After a failed sync there is no second one: poisoned.
 //
-// Damage in all copies of a slot makes it as if it had never been stored; nothing else is touched.
+// Damage to one copy makes an older one count. A slot of which nothing can be read is damage if
+// more than one copy holds something; else it is as if it had never been stored, as are zeros. The
+// file is there before the first note of the manifest: where that has notes, a missing one is
+// damage.
 #ifndef LT_LOG_SLOTS_H
 #define LT_LOG_SLOTS_H
 
@@ -76,7 +79,8 @@ struct lt_slots {
 };
 
 // lt_slots_open reads or makes the file `slots` of the store.
-// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM, LEAT_EACCESS.
+// Returns  LEAT_ECORRUPT (not with LEAT_SKIP_ROT), LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM,
+// LEAT_EACCESS.
 int lt_slots_open(struct lt_slots *s, leat *mq);
 void lt_slots_close(struct lt_slots *s);
 

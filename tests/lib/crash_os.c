@@ -103,7 +103,8 @@ static void crash_look(struct crash_os *c, int file) {
 // At the beginning of every call: what was stored since the last one, and a point.
 static void crash_turn(struct lt_os *os) {
     struct crash_os *c = (struct crash_os *)(void *)os; // os is its first member
-    c->calls++;
+    if (++c->calls > c->calls_max && c->calls_max > 0)
+        crash_abort("more than %ld calls", c->calls_max);
     if (!c->recording)
         return;
     for (int i = 0; i < c->files; i++)

@@ -147,8 +147,8 @@ struct crash_os {
     struct lt_os os; // first; give this to lt_store_open
     bool recording, torn;
     struct crash_trace trace;
-    bool changed; // since the last point
-    long calls;
+    bool changed;          // since the last point
+    long calls, calls_max; // calls_max: more are a hang, and abort; 0: no bound
     struct crash_file file[CRASH_FILES];
     int files;
     int fd[CRASH_FDS]; // file + 1; 0: free
