@@ -58,7 +58,7 @@ static int os_open(struct lt_os *os, int dir, const char *path, int flags, unsig
     (void)os;
     int fd;
     do
-        fd = openat(dir, path, flags | O_CLOEXEC | O_NOFOLLOW, (mode_t)mode);
+        fd = openat(dir, path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, (mode_t)mode);
     while (fd < 0 && errno == EINTR);
     return os_above_streams(fd);
 }

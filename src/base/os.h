@@ -26,7 +26,8 @@ struct lt_os {
     int64_t (*wall_ms)(struct lt_os *os); // CLOCK_REALTIME; cannot fail
     int (*random)(struct lt_os *os, void *buf, size_t n);
     uint32_t (*user)(struct lt_os *os); // effective user id; cannot fail
-    // open: O_CLOEXEC and O_NOFOLLOW are added; the descriptor is never 0, 1 or 2.
+    // open: O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK (a fifo does not hang it) are added; the
+    // descriptor is never 0, 1 or 2.
     int (*open)(struct lt_os *os, int dir, const char *path, int flags, unsigned mode);
     int (*close)(struct lt_os *os, int fd);
     int64_t (*pread)(struct lt_os *os, int fd, void *buf, size_t n, int64_t at);
