@@ -78,6 +78,11 @@ need_build
 need_command c++ g++
 need_command clang-format clang-format
 need_command gcovr gcovr
+if [ "$(id -u)" -eq 0 ]; then # tests/crash/test_full_disk.c: nobody else can mount them
+    need_command mkfs.ext4 e2fsprogs
+    need_command mkfs.xfs xfsprogs
+    need_command mkfs.btrfs btrfs-progs
+fi
 need_install check
 cd "$root"
 mkdir -p build/check

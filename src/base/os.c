@@ -326,3 +326,10 @@ int lt_pwrite_full(struct lt_os *os, int fd, const void *buf, size_t n, int64_t 
     }
     return 0;
 }
+
+int lt_os_room(struct lt_os *os, int fd, int64_t at, int64_t n, bool stored) {
+    int rc = os->allocate(os, fd, at, n);
+    if (!stored && (rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL))
+        rc = os->truncate(os, fd, at + n);
+    return rc;
+}

@@ -71,4 +71,10 @@ int64_t lt_pread_full(struct lt_os *os, int fd, void *buf, size_t n, int64_t at)
 // lt_pwrite_full writes all n bytes. Returns  0 or -errno.
 int lt_pwrite_full(struct lt_os *os, int fd, const void *buf, size_t n, int64_t at);
 
+// lt_os_room makes a file n bytes longer than the `at` bytes that it has, with room for them: a
+// hole needs room when it is written, and on tmpfs when its mapping is read, which is SIGBUS if
+// there is none. Unless they are to be `stored` to through a mapping, a file system that cannot
+// allocate ahead makes it longer without room. Returns  0 or -errno.
+int lt_os_room(struct lt_os *os, int fd, int64_t at, int64_t n, bool stored);
+
 #endif

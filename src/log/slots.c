@@ -74,8 +74,7 @@ static int slots_room(struct lt_slots *s, uint32_t number) {
     if (s->fd < 0 || need <= s->allocated)
         return 0;
     struct lt_os *os = s->mq->os;
-    int rc = s->mq->mapped_write ? os->allocate(os, s->fd, (int64_t)s->allocated, SLOTS_STEP)
-                                 : os->truncate(os, s->fd, (int64_t)s->allocated + SLOTS_STEP);
+    int rc = lt_os_room(os, s->fd, (int64_t)s->allocated, SLOTS_STEP, s->mq->mapped_write);
     if (rc < 0)
         return lt_fail_os(rc, "allocating %s/slots", s->mq->dir);
     s->allocated += SLOTS_STEP;
@@ -196,8 +195,7 @@ static int slots_round_up(struct lt_slots *s, int64_t size) {
     int64_t more = (int64_t)s->allocated - size;
     if (more == 0)
         return 0;
-    return s->mq->mapped_write ? os->allocate(os, s->fd, size, more)
-                               : os->truncate(os, s->fd, (int64_t)s->allocated);
+    return lt_os_room(os, s->fd, size, more, s->mq->mapped_write);
 }
 
 static int slots_open_file(struct lt_slots *s) {

@@ -57,11 +57,9 @@ int lt_words_reserve(struct lt_words *w, uint64_t i) {
     uint64_t to = w->allocated + WORDS_STEP;
     to = to < need ? need : to;
     to = to > w->map_size ? w->map_size : to;
-    // Where stores go by pwrite the file only has to be long enough to be read; a store can then
-    // still fail for want of room, and says so.
-    int rc = mq->mapped_write ? mq->os->allocate(mq->os, w->fd, (int64_t)w->allocated,
-                                                 (int64_t)(to - w->allocated))
-                              : mq->os->truncate(mq->os, w->fd, (int64_t)to);
+    // Where the file system copies on write a store can still fail for want of room, and says so.
+    int rc = lt_os_room(mq->os, w->fd, (int64_t)w->allocated, (int64_t)(to - w->allocated),
+                        mq->mapped_write);
     if (rc < 0)
         return lt_fail_os(rc, "allocating queue words in %s", mq->dir);
     w->allocated = to;
