@@ -182,6 +182,76 @@ static bool kill_send(struct kill_store *s, int log, int part) {
     return md.offset == offset;
 }
 
+// What one call of leat_send_many sends: some records to each partition.
+struct kill_batch {
+    int count, log;
+    int64_t to[KILL_PARTS]; // where the partitions end when it has returned
+    leat_record r[KILL_BATCH];
+    int64_t offset[KILL_BATCH];
+};
+
+static void kill_make_batch(struct kill_batch *b, int log) {
+    static uint8_t bytes[KILL_BATCH][KILL_VALUE_MAX];
+    struct kill_log *l = &shared->log[log];
+    b->log = log;
+    b->count = 2 + (int)kill_random(KILL_BATCH - 1);
+    for (int i = 0; i < KILL_PARTS; i++)
+        b->to[i] = atomic_load(&l->part[i].acked);
+    for (int i = 0; i < b->count; i++) {
+        int part = (int)kill_random(KILL_PARTS);
+        b->offset[i] = b->to[part]++;
+        leat_bytes v = kill_value(log, atomic_load(&l->life), part, b->offset[i]);
+        memcpy(bytes[i], v.data, v.size);
+        b->r[i] =
+            (leat_record){ .value = { bytes[i], v.size }, .to_partition = LEAT_PARTITION(part) };
+    }
+}
+
+// Each partition has all of its records or none, also if the kill comes here.
+static bool kill_send_many(struct kill_store *s, int log) {
+    static struct kill_batch b;
+    leat_metadata md[KILL_BATCH];
+    bool disk = kill_random(20) == 0;
+    kill_make_batch(&b, log);
+    int *sent = log == LOG_BASE ? &s->messages : &s->sends;
+    *sent += b.count;
+    if (*sent > (log == LOG_BASE ? KILL_ROUND_MESSAGES : KILL_ROUND_SENDS) ||
+        (log == LOG_BASE && (b.to[0] >= KILL_MESSAGES || b.to[1] >= KILL_MESSAGES)))
+        return true;
+    struct kill_part *p = shared->log[log].part;
+    for (int i = 0; i < KILL_PARTS; i++)
+        atomic_store(&p[i].tried, b.to[i]);
+    int rc = leat_send_many(disk ? s->safe : s->fast, s->t[log], b.r, (size_t)b.count, md);
+    if (!kill_is("send many", rc, 0))
+        return false;
+    for (int i = 0; i < KILL_PARTS; i++) {
+        bool some = b.to[i] > atomic_load(&p[i].acked);
+        atomic_store(&p[i].acked, b.to[i]);
+        if (disk && some)
+            atomic_store(&p[i].on_disk, b.to[i]);
+    }
+    atomic_fetch_add(&shared->sends, b.count);
+    atomic_fetch_add(&shared->batches, 1);
+    for (int i = 0; i < b.count; i++)
+        if (md[i].offset != b.offset[i])
+            kill_complain("a batch to log %d: offset %lld, not %lld", log, (long long)md[i].offset,
+                          (long long)b.offset[i]);
+    return atomic_load(&shared->complaints) == 0;
+}
+
+// All that was acknowledged is on disk then.
+static bool kill_sync(struct kill_store *s) {
+    if (!kill_is("sync", leat_sync(s->mq), 0))
+        return false;
+    for (int log = 0; log < LOGS; log++)
+        for (int i = 0; i < kill_parts(log); i++) {
+            struct kill_part *p = &shared->log[log].part[i];
+            atomic_store(&p->on_disk, atomic_load(&p->acked));
+        }
+    atomic_fetch_add(&shared->syncs, 1);
+    return true;
+}
+
 static int kill_log_of(const struct kill_store *s, const char *topic) {
     char name[32];
     for (int i = 0; i < LOG_WORK; i++)
@@ -331,8 +401,12 @@ static bool kill_step(struct kill_store *s) {
     unsigned what = kill_random(1000);
     int log = LOG_FIRST + (int)kill_random(LOG_LAST - LOG_FIRST + 1);
     int part = (int)kill_random(KILL_PARTS);
-    if (what < 400)
+    if (what < 360)
         return !s->t[log] || kill_send(s, log, part);
+    if (what < 400) {
+        log = what < 390 ? log : LOG_BASE;
+        return !s->t[log] || kill_send_many(s, log);
+    }
     if (what < 500)
         return kill_send(s, what < 450 ? LOG_BASE : LOG_WORK, what < 450 ? part : 0);
     if (what < 560)
@@ -343,8 +417,10 @@ static bool kill_step(struct kill_store *s) {
         return kill_receive(s, what < 700 ? QUEUE_OVER : QUEUE_WORK);
     if (what < 960)
         return kill_settle(s);
-    if (what < 990)
+    if (what < 985)
         return kill_bury(s);
+    if (what < 990)
+        return kill_sync(s);
     if (!s->t[log])
         return kill_create(s, log);
     return what < 999 || kill_random(4) != 0 || kill_delete(s, log);

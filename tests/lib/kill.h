@@ -13,6 +13,7 @@
 enum {
     KILL_PARTS = 2,
     KILL_MESSAGES = 100000, // of a queue and partition, at the most
+    KILL_BATCH = 8,         // records of a leat_send_many, at the most
     KILL_HELD = 64,         // leases that a child keeps at a time
     KILL_TRIES = 4,         // deliveries_max of the queue "work"
     KILL_ROUND_SENDS = 1500,
@@ -54,7 +55,7 @@ struct kill_shared {
     struct kill_log log[LOGS];
     struct kill_ledger queue[QUEUES];
     _Atomic int32_t copy[KILL_MESSAGES]; // of the dead-letter queue: of which offset + 1
-    _Atomic long kills, sends, commits, acks, opens;
+    _Atomic long kills, sends, batches, syncs, commits, acks, opens;
     _Atomic long cuts, halves; // unfinished tails that were cut; calls under way that had happened
     _Atomic int complaints;
     char text[4096];
