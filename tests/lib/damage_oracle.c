@@ -294,6 +294,13 @@ static void look_at_queue(struct look *l) {
     for (int64_t i = 0; i < p->end && !told; i++)
         if (!got[i] && !p->acked[i] && !p->kept[i] && l->part[1][0].read[i])
             look_fail(l, "work:0 offset %lld is never delivered", (long long)i);
+    leat_queue_stats stats = { 0 };
+    uint64_t kept = 0;
+    damage_must("stats", leat_queue_get_stats(q, &stats, sizeof stats));
+    for (int i = 0; i < DAMAGE_RECORDS; i++)
+        kept += p->kept[i];
+    if (stats.kept != kept && !(l->harm & DAMAGE_LEDGER) && !l->said)
+        look_fail(l, "%d of the dead are kept, not %d", (int)stats.kept, (int)kept);
     for (int i = 0; i < held; i++)
         damage_must("release", leat_message_release(l->mq, &m[i]));
     damage_must("queue close", leat_queue_close(q));
