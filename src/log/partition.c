@@ -480,6 +480,8 @@ int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first,
         else
             hi = mid;
     }
+    while (lo < p->count && p->segs[lo]->count == 0)
+        lo++; // one of which nothing can be read, behind a gap
     if (lo < p->count) {
         struct lt_segment *s = p->segs[lo];
         *first = offset > s->base ? offset : s->base;

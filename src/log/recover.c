@@ -34,6 +34,7 @@ struct recover {
     int64_t end;     // where the records taken so far end
     int64_t proof;   // what is below was on disk
     bool proved;     // the files further on have been asked
+    int64_t skipped; // LEAT_SKIP_ROT: so many offsets were left out
     int64_t lost_to; // LEAT_SKIP_ROT: the log goes on there; 0: where it ends
     bool jump;       // LEAT_SKIP_ROT: the next segment need not follow
     bool bad;        // the file at `used` cannot be a segment of this log
@@ -215,6 +216,7 @@ static int recover_step_over(struct recover *r, struct lt_segment *last,
     lt_say(p->mq, LEAT_LOG_ERROR, "topic %s partition %d: offsets %lld to %lld are left out",
            p->topic->name, p->number, (long long)r->end, (long long)to - 1);
     atomic_fetch_add_explicit(&p->mq->log->damaged_ranges, 1, memory_order_relaxed);
+    r->skipped += to - r->end;
     if (tail->next < 0) {
         if (last && !tail->clean)
             last->rotten = true;
@@ -425,7 +427,8 @@ static int recover_look(struct recover *r) {
     return rc;
 }
 
-static int recover_once(struct lt_partition *p) {
+// *skipped: offsets that were left out.
+static int recover_once(struct lt_partition *p, int64_t *skipped) {
     struct recover r = { .p = p };
     struct lt_slot_key key = { LT_SLOT_PARTITION, 0, p->topic->id, (uint32_t)p->number };
     p->slot = lt_slot_find(&p->mq->log->slots, &key);
@@ -452,22 +455,29 @@ static int recover_once(struct lt_partition *p) {
     if (rc == 0 && r.lost_to > end)
         rc = lt_partition_skip_to(p, r.lost_to, LT_GAP_ROT);
     lt_free(&p->mq->mem, r.base);
+    *skipped = r.skipped;
     return rc;
 }
 
 int lt_partition_recover(struct lt_partition *p) {
+    struct lt_log *log = p->mq->log;
     char last[RECOVER_TEXT] = "";
+    int64_t skipped, before = 0;
+    uint64_t ranges = atomic_load_explicit(&log->damaged_ranges, memory_order_relaxed);
     for (int i = 0;; i++) {
-        int rc = recover_once(p);
-        if (!lt_read_only(p->mq) || (rc != LEAT_ECORRUPT && rc != LEAT_ENOENT))
+        int rc = recover_once(p, &skipped);
+        bool damaged = rc == LEAT_ECORRUPT || rc == LEAT_ENOENT || (rc == 0 && skipped > 0);
+        if (!lt_read_only(p->mq) || !damaged || i == RECOVER_TRIES)
             return rc;
         // The owner may have appended, rolled and deleted while it was read, page by page and file
         // by file. Damage is found again in the same place.
-        if (i == RECOVER_TRIES || strncmp(last, leat_errmsg(), sizeof last - 1) == 0)
+        if (rc == 0 ? skipped == before : strncmp(last, leat_errmsg(), sizeof last - 1) == 0)
             return rc;
-        (void)snprintf(last, sizeof last, "%s", leat_errmsg());
+        before = rc == 0 ? skipped : 0;
+        (void)snprintf(last, sizeof last, "%s", rc == 0 ? "" : leat_errmsg());
         while (p->count > 0)
             lt_segment_drop(p->segs[--p->count]);
         p->bytes = 0;
+        atomic_store_explicit(&log->damaged_ranges, ranges, memory_order_relaxed);
     }
 }

@@ -76,7 +76,7 @@ static int store_open_rooms(leat *mq, bool create) {
 // Opens the rooms of a store that is looked at. Its owner may be at work, and what was read at
 // different times need not fit together: what looks like damage is looked at again, until it is
 // found twice.
-static int store_open_view(leat *mq) {
+static int store_open_twice(leat *mq) {
     char last[STORE_VIEW_TEXT] = "";
     for (int i = 0;; i++) {
         int rc = store_open_rooms(mq, false);
@@ -86,6 +86,15 @@ static int store_open_view(leat *mq) {
             return rc;
         (void)snprintf(last, sizeof last, "%s", leat_errmsg());
     }
+}
+
+// With LEAT_SKIP_ROT, too: or what an owner was about to write would be left out.
+static int store_open_view(leat *mq) {
+    const uint32_t flags = mq->flags;
+    mq->flags &= ~(uint32_t)LEAT_SKIP_ROT;
+    int rc = store_open_twice(mq);
+    mq->flags = flags;
+    return rc == LEAT_ECORRUPT && (flags & LEAT_SKIP_ROT) ? store_open_twice(mq) : rc;
 }
 
 // *mq has its core. Opens the rest, and on failure leaves nothing but the core.

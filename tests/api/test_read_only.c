@@ -247,6 +247,46 @@ Test(read_only, damage_is_an_error_and_can_be_left_out, .init = make_root, .fini
     ok(leat_close_all(view, 0));
 }
 
+// Behind a gap that nobody states stands a segment of which no record can be read.
+Test(read_only, a_segment_of_which_nothing_is_left_is_left_out, .init = make_root,
+     .fini = drop_root) {
+    char path[2][SCRATCH_PATH];
+    int64_t first, found = 0;
+    size_t size;
+    use();
+    send_n(600);
+    ok(leat_sync(mq));
+    ok(leat_close_all(mq, 0));
+    for (int64_t base = 0; base < 600; base++) { // the last two
+        char name[SCRATCH_PATH];
+        scratch_join(name, dir, "1/0/%020lld.log", (long long)base);
+        if (scratch_exists(name))
+            memcpy(path[found++ & 1], name, sizeof name);
+    }
+    cr_assert_gt(found, 2);
+    free(scratch_read(path[found & 1], &size)); // a sealed one, which ends too early
+    scratch_truncate(path[found & 1], size - 200);
+    unsigned char *bytes = scratch_read(path[(found + 1) & 1], &size);
+    memset(bytes + 4096, 0x55, size - 4096);
+    scratch_write(path[(found + 1) & 1], bytes, size);
+    free(bytes);
+    memcpy(strstr(path[(found + 1) & 1], ".log"), ".idx", 4); // which would say what there was
+    scratch_remove(path[(found + 1) & 1]);
+    for (uint32_t flags = LEAT_READ_ONLY;; flags = 0) { // an owner finds no more
+        ok(leat_open(dir, &(leat_options){ .flags = flags | LEAT_SKIP_ROT }, &view));
+        int64_t n = read_all(view, &first);
+        cr_assert(n > 300 && n < 590, "%lld: %s", (long long)n, leat_errmsg());
+        leat_topic *seen;
+        leat_range r;
+        ok(leat_topic_open(view, "t", NULL, &seen));
+        ok(leat_topic_range(seen, 0, &r));
+        cr_assert_eq(r.end, 600);
+        ok(leat_close_all(view, 0));
+        if (flags == 0)
+            break;
+    }
+}
+
 Test(read_only, a_record_that_was_deleted_since_is_no_crash, .init = make_root, .fini = drop_root) {
     int64_t first;
     use();
