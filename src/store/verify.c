@@ -102,7 +102,12 @@ static void verify_tell_manifest(struct verify_store *vs, int rc) {
 
 static void verify_tell_slots(struct verify_store *vs) {
     struct lt_slots_check c;
-    lt_slots_check(&vs->v.mq->log->slots, &c);
+    struct lt_log *log = vs->v.mq->log;
+    if (log->slots.fd < 0 && vs->manifest && lt_manifest_used(&log->manifest)) {
+        lt_verify_damage(&vs->v, "slots: DAMAGED: the file is missing");
+        return;
+    }
+    lt_slots_check(&log->slots, &c);
     lt_verify_say(&vs->v, "slots: %llu in use", (unsigned long long)c.used);
     if (c.unsound == 0)
         return;

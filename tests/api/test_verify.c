@@ -195,8 +195,9 @@ Test(verify, each_kind_of_damage_is_found, .init = make_root, .fini = drop_root)
     cr_assert_gt(verify(copy), 0);
     says("slots lost: 1");
     fresh();
-    scratch_remove(path); // without them nobody knows
-    finds(0, copy);
+    scratch_remove(path);
+    finds(1, copy);
+    says("slots: DAMAGED: the file is missing");
 }
 
 Test(verify, what_is_no_damage_is_said, .init = make_root, .fini = drop_root) {

@@ -442,7 +442,7 @@ Test(index, a_segment_that_cannot_be_read_is_damage_if_a_later_one_proves_it, .i
     char words[64], path[SCRATCH_PATH];
     scratch_join(path, dir, "slots");
     scratch_copy(dir, copy);
-    scratch_remove(path); // only the segments behind it are left to say so
+    scratch_write(path, "", 0); // only the segments behind it are left to say so
     snprintf(words, sizeof words, "offsets %lld to %lld are", (long long)base[1],
              (long long)base[2] - 1);
     fails_saying(LEAT_ECORRUPT, words, open_with(dir, 0));
