@@ -355,15 +355,28 @@ enum {
 };
 
 typedef struct {
-    uint32_t flags;            // LEAT_MUST_EXIST
-    int32_t partitions;        // 0: 1; at most 1,024
-    int64_t segment_bytes;     // 0: 64 MiB; 16 KiB to 4 GiB - 4 KiB
-    int64_t retention_bytes;   // of each partition; 0: unlimited
-    int64_t retention_records; // of each partition; 0: unlimited
-    int32_t when_full, pad_;
+    uint32_t flags;              // LEAT_MUST_EXIST
+    int32_t partitions;          // 0: 1; at most 1,024
+    int64_t segment_bytes;       // 0: 64 MiB; 16 KiB to 4 GiB - 4 KiB
+    int64_t retention_bytes;     // of each partition; 0: unlimited
+    int64_t retention_records;   // of each partition; 0: unlimited
+    int64_t segment_ms;          // a segment takes no more records when it is older; 0: 365 days,
+                                 // which is also the most
+    int64_t retention_ms;        // segments whose last record was sent that long ago go, also with
+                                 // LEAT_REJECT; 0: never
+    int32_t keep_until_consumed; // 1: none of these takes what a group that has committed or is
+                                 // subscribed, or a queue, has not done with; a subscribed group
+                                 // that has not committed holds back all
+    int32_t when_full;
     uint64_t reserved[8];
 } leat_topic_options;
 
+// Retention takes whole segments from the front, the oldest first, never the active one. It looks
+// when a segment is begun, at an open, and when something is that old. Time for it is what the wall
+// clock read when the store was opened and the monotonic time since; if that is over 400 days ahead
+// of a partition's last record, it stands at that record, and goes on from there, until the next
+// open.
+//
 // leat_topic_open opens the topic of that name, creating it if it is missing.
 // Returns  LEAT_EEXIST naming the field that differs, or if a queue over another topic has the
 //          name; LEAT_ENOENT (LEAT_MUST_EXIST); LEAT_EFULL at 65,535 topics; LEAT_ENOSPC, LEAT_EIO.
@@ -384,7 +397,8 @@ typedef struct {
     const char *name;
     int64_t bytes;                              // of its segments, what is allocated ahead included
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
-    int32_t partitions, when_full;
+    int64_t retention_ms, segment_ms;           // LEAT_FOREVER: never
+    int32_t partitions, when_full, keep_until_consumed, pad_;
     uint64_t reserved[4];
 } leat_topic_info;
 

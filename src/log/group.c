@@ -151,6 +151,8 @@ void lt_group_leave(struct lt_group *g, struct lt_member *m) {
         for (int32_t i = 0; i < gt->count; i++)
             if (gt->claim[i].owner == m)
                 gt->claim[i].owner = NULL;
+        for (int32_t i = 0; i < gt->count; i++) // a group that has not committed holds all back
+            lt_partition_consumed(lt_topic_part(gt->topic, i), 0, INT64_MAX);
     }
     group_share(g);
     lt_unlock(&g->lock);
@@ -186,10 +188,12 @@ static int group_commit_locked(struct lt_group *g, const struct lt_member *m, le
         if (rc != 0)
             return rc;
     }
-    const int64_t values[4] = { offset };
+    const int64_t values[4] = { offset }, before = c->slot ? slot->values[0] : 0;
     rc = lt_slot_store(slots, slot, values);
     if (rc == 0)
         c->slot = slot;
+    if (rc == 0)
+        lt_partition_consumed(lt_topic_part(t, partition), before, offset);
     leat_metadata md = { .topic = t->name, .partition = partition, .offset = offset };
     lt_trace(g->mq, "commit", g->name, &md, rc);
     return rc;
@@ -402,6 +406,32 @@ void lt_groups_share_topic(leat *mq, const leat_topic *t) {
         lt_unlock(&g->lock);
     }
     lt_unlock(&mq->log->table);
+}
+
+static bool group_has_member_locked(struct lt_group *g, const leat_topic *t) {
+    for (struct lt_node *n = lt_list_first(&g->members); n; n = lt_list_next(&g->members, n))
+        if (group_subscribed(LT_CONTAINER(n, struct lt_member, node), t))
+            return true;
+    return false;
+}
+
+int64_t lt_groups_floor(leat *mq, const leat_topic *t, int32_t partition) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    int64_t floor = INT64_MAX;
+    lt_lock(&mq->log->table);
+    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        const struct lt_claim *c = lt_group_claim_locked(g, t, partition);
+        int64_t offset = c && c->slot                    ? c->slot->values[0]
+                         : group_has_member_locked(g, t) ? 0
+                                                         : INT64_MAX;
+        floor = offset < floor ? offset : floor;
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+    return floor;
 }
 
 void lt_groups_free(leat *mq) {

@@ -60,6 +60,9 @@ void lt_groups_forget_topic(leat *mq, const leat_topic *t);
 int lt_groups_make_room(leat *mq, leat_topic *t, int32_t partitions);
 // lt_groups_share_topic shares t out anew in every group that has to do with it.
 void lt_groups_share_topic(leat *mq, const leat_topic *t);
+// lt_groups_floor returns the lowest offset that a group has committed in a partition; 0 if one is
+// subscribed that has not, INT64_MAX if there is none. Locks: none.
+int64_t lt_groups_floor(leat *mq, const leat_topic *t, int32_t partition);
 void lt_groups_free(leat *mq);
 
 // lt_group_subscribe adds a topic to a member (joining the group with the first one) and shares

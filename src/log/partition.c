@@ -19,11 +19,18 @@ int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
         return rc;
     rc = lt_cond_init(&p->synced);
     if (rc != 0)
-        lt_mutex_fini(&p->lock);
+        goto no_cond;
+    rc = lt_retain_init(p);
+    if (rc == 0)
+        return 0;
+    lt_cond_fini(&p->synced);
+no_cond:
+    lt_mutex_fini(&p->lock);
     return rc;
 }
 
 void lt_partition_fini(struct lt_partition *p) {
+    lt_retain_fini(p);
     for (size_t i = 0; i < p->count; i++)
         lt_segment_drop(p->segs[i]);
     lt_free(&p->mq->mem, p->segs);
@@ -92,6 +99,11 @@ static int64_t partition_records_end(const struct lt_partition *p) {
     return last->base + last->count;
 }
 
+// The wall clock's time; where things go by it, one that does not step while the store is open.
+static int64_t partition_time(const struct lt_partition *p, int64_t wall_ms) {
+    return p->topic->goes_by_time ? lt_steady_ms(p->mq) : wall_ms;
+}
+
 // Closes the active segment to appends and begins the next at offset `end`, with room for a batch
 // of n bytes. reason: of a gap.
 static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason) {
@@ -118,7 +130,8 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     rc = lt_segment_create(mq, size, &head, &s);
     if (rc != 0)
         return rc;
-    s->appended_ms = head.created_ms; // until there is a record
+    s->born_ms = partition_time(p, head.created_ms);
+    s->appended_ms = s->born_ms; // until there is a record
     if (p->count > 0)
         lt_segment_push(p->segs[p->count - 1]);
     if (p->count > 0)
@@ -128,6 +141,13 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     p->dir_owed = mq->dir != NULL;
     p->rolled = true;
     return 0;
+}
+
+// Tells whether the active segment is closed for its age.
+static bool partition_is_old(const struct lt_partition *p, int64_t now_ms) {
+    int64_t born_ms = p->segs[p->count - 1]->born_ms;
+    return now_ms > born_ms &&
+           (uint64_t)now_ms - (uint64_t)born_ms > (uint64_t)p->topic->segment_ms;
 }
 
 // Tells whether a batch more is over what the topic keeps.
@@ -158,6 +178,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
                        p->number);
     int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
+        partition_is_old(p, now_ms) ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
         int rc = partition_roll(p, offset, batch->bytes, LT_GAP_LOST);
         if (rc != 0)
@@ -217,10 +238,10 @@ static void partition_trace_batch(const struct lt_partition *p, const struct lt_
 
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {
     int64_t ts = batch->count == 1 ? batch->first->record->timestamp_ms : 0;
-    int64_t now_ms = lt_wall_ms(p->mq);
+    int64_t wall_ms = lt_wall_ms(p->mq), now_ms = partition_time(p, wall_ms);
     *md = (leat_metadata){ .topic = p->topic->name,
                            .partition = p->number,
-                           .timestamp_ms = ts ? ts : now_ms,
+                           .timestamp_ms = ts ? ts : wall_ms,
                            .offset = -1 };
     lt_lock(&p->lock);
     int rc = partition_append_locked(p, batch, now_ms, md);
@@ -358,8 +379,7 @@ static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost)
     return rc;
 }
 
-// Stores durable end and begin where recovery finds them. Locks: the partition's.
-static int partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin) {
+int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin) {
     struct lt_slots *slots = &p->mq->log->slots;
     if (!p->mq->dir)
         return 0;
@@ -396,7 +416,7 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
                 atomic_store(&p->durable_end, target);
                 // Not having it stored costs recovery some evidence, never a record: a failure
                 // here is not the sender's.
-                (void)partition_note(p, target, atomic_load(&p->begin));
+                (void)lt_partition_note(p, target, atomic_load(&p->begin));
             }
             lt_cond_broadcast(&p->synced);
         }
@@ -525,127 +545,6 @@ void lt_partition_settle(struct lt_partition *p) {
             lt_segment_sealed(s, lt_segment_seal(s));
     }
     lt_unlock(&p->lock);
-}
-
-// ---- giving back
-
-struct partition_leavings { // what is left beside a segment that went: words of queues
-    struct lt_partition *p;
-    char prefix[24]; // "<base>.q"
-};
-
-static int partition_unlink_words(const char *name, void *ctx) {
-    struct partition_leavings *l = ctx;
-    leat *mq = l->p->mq;
-    if (strncmp(name, l->prefix, strlen(l->prefix)) == 0) {
-        char path[LT_PATH_MAX + 256];
-        (void)snprintf(path, sizeof path, "%u/%d/%s", l->p->topic->id, l->p->number, name);
-        (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
-    }
-    return 0;
-}
-
-void lt_partition_unlink(struct lt_partition *p, int64_t base) {
-    leat *mq = p->mq;
-    char path[LT_PATH_MAX];
-    struct partition_leavings l = { .p = p };
-    // A file that cannot be removed is in nobody's way: its offsets are below the log start.
-    lt_segment_path(path, p, base, ".log");
-    (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
-    lt_segment_path(path, p, base, ".idx");
-    (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
-    (void)snprintf(l.prefix, sizeof l.prefix, "%020lld.q", (long long)base);
-    lt_partition_path(path, p);
-    int fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return;
-    (void)mq->os->list(mq->os, fd, partition_unlink_words, &l);
-    (void)mq->os->close(mq->os, fd);
-}
-
-// How many segments in front have only records below floor.
-static size_t partition_releasable(const struct lt_partition *p, int64_t floor) {
-    size_t n = 0;
-    while (n + 1 < p->count && p->segs[n + 1]->base <= floor)
-        n++;
-    return n;
-}
-
-// Takes the first n segments away, whose records are below the log start. Locks: none; `releasing`
-// keeps others from the segments in front.
-static void partition_drop_first(struct lt_partition *p, size_t n) {
-    for (; n > 0; n--) {
-        lt_lock(&p->lock);
-        struct lt_segment *s = p->segs[0];
-        p->bytes -= (int64_t)(s->write_at - LT_SEGMENT_PAGE);
-        p->count--;
-        memmove(p->segs, p->segs + 1, p->count * sizeof(struct lt_segment *));
-        lt_unlock(&p->lock);
-        if (p->mq->dir)
-            lt_partition_unlink(p, s->base);
-        lt_segment_drop(s);
-    }
-}
-
-// Moves the log start to `begin`, durably, and gives back the n segments that are below it.
-// Locks: the partition's at entry and exit, not in between.
-static int partition_move_begin(struct lt_partition *p, int64_t begin, size_t n) {
-    p->releasing = true;
-    int rc = partition_note(p, atomic_load(&p->durable_end), begin);
-    lt_unlock(&p->lock);
-    if (rc == 0)
-        rc = lt_slots_sync(&p->mq->log->slots); // the law of release: before a file goes
-    lt_lock(&p->lock);
-    if (rc == 0) {
-        atomic_store(&p->begin, begin);
-        if (atomic_load(&p->durable_end) < begin)
-            atomic_store(&p->durable_end, begin); // what is gone needs no sync
-        lt_unlock(&p->lock);
-        partition_drop_first(p, n);
-        lt_lock(&p->lock);
-    }
-    p->releasing = false;
-    lt_cond_broadcast(&p->synced);
-    return rc;
-}
-
-int lt_partition_release(struct lt_partition *p, int64_t floor) {
-    lt_lock(&p->lock);
-    size_t n = p->releasing ? 0 : partition_releasable(p, floor);
-    int rc = n > 0 ? partition_move_begin(p, p->segs[n]->base, n) : 0;
-    lt_unlock(&p->lock);
-    return rc;
-}
-
-void lt_partition_retain(struct lt_partition *p) {
-    const leat_topic *t = p->topic;
-    lt_lock(&p->lock);
-    int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed), bytes = p->bytes;
-    size_t n = 0;
-    while (n + 1 < p->count && !p->releasing && t->when_full == LEAT_DELETE_OLDEST) {
-        bytes -= (int64_t)(p->segs[n]->write_at - LT_SEGMENT_PAGE);
-        bool over = (t->retention_bytes != LEAT_UNLIMITED && bytes >= t->retention_bytes) ||
-                    (t->retention_records != LEAT_UNLIMITED &&
-                     end - p->segs[n + 1]->base >= t->retention_records);
-        if (!over) // without this segment less than the topic is to keep would be left
-            break;
-        n++;
-    }
-    // A failure leaves the segments for the next roll.
-    if (n > 0)
-        (void)partition_move_begin(p, p->segs[n]->base, n);
-    lt_unlock(&p->lock);
-}
-
-int lt_partition_trim(struct lt_partition *p, int64_t before) {
-    int rc = 0;
-    lt_lock(&p->lock);
-    while (p->releasing)
-        lt_cond_wait(&p->synced, &p->lock);
-    if (before > atomic_load_explicit(&p->begin, memory_order_relaxed))
-        rc = partition_move_begin(p, before, partition_releasable(p, before));
-    lt_unlock(&p->lock);
-    return rc;
 }
 
 // ---- removal

@@ -22,6 +22,13 @@
 #include "log/slots.h"
 #include "log/words.h"
 
+// lt_keeper is how a queue says what retention is to leave, where the topic keeps what was not
+// consumed.
+struct lt_keeper {
+    struct lt_node node;   // in the partition's keepers
+    _Atomic int64_t floor; // its offsets from here on are not done; seq_cst, see `wanted`
+};
+
 struct lt_partition {
     leat *mq;
     leat_topic *topic;
@@ -42,6 +49,12 @@ struct lt_partition {
     uint64_t appended, made_durable; // records since the open
     bool releasing;                  // a thread is giving segments back, without the lock
     struct lt_slot *slot;
+    struct lt_list keepers;
+    int64_t slow_ms; // by how much its time is behind the store's, see retain.c
+    // Where consumers must be before retention can have the segment that it wants; LT_NEVER: none.
+    // Stored under the lock before they are asked, read by them when they have moved (seq_cst).
+    _Atomic int64_t wanted;
+    struct lt_due due; // retention; an entry if the topic says retains_later
 };
 
 int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number);
@@ -102,8 +115,23 @@ void lt_partition_settle(struct lt_partition *p);
 int lt_partition_release(struct lt_partition *p, int64_t floor);
 
 // lt_partition_retain gives back the oldest segments as the topic's retention says: whole ones, as
-// long as what is left is not less than it is to keep, never the active one.
+// long as what is left is not less than it is to keep, never the active one; and plans when to look
+// again. Locks: none.
 void lt_partition_retain(struct lt_partition *p);
+int lt_retain_init(struct lt_partition *p);
+void lt_retain_fini(struct lt_partition *p);
+// lt_retain_set_time says, at an open, when the newest record was appended as far as is known.
+void lt_retain_set_time(struct lt_partition *p, int64_t newest_ms);
+
+// lt_partition_keep enters a keeper, lt_partition_unkeep ends it. Locks: any below PARTITION.
+void lt_partition_keep(struct lt_partition *p, struct lt_keeper *k, int64_t floor);
+void lt_partition_unkeep(struct lt_partition *p, struct lt_keeper *k);
+// lt_partition_consumed tells that a consumer has come from `before` to `now`, which is stored
+// where retention finds it. Locks: any below DUE.
+void lt_partition_consumed(struct lt_partition *p, int64_t before, int64_t now);
+
+// lt_partition_note stores durable end and begin where recovery finds them. Locks: the partition's.
+int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin);
 
 // lt_partition_trim moves the log start to `before`, which is at most the end: nobody reads what is
 // below it any more. Segments that are below it as a whole are given back. Errors as above.

@@ -381,7 +381,7 @@ static int recover_publish_one(struct lt_partition *p, struct lt_segment *s, boo
     if (s->sealed)
         return 0;
     if (s->appended_ms == INT64_MIN || s->count > s->prefix.count)
-        s->appended_ms = lt_wall_ms(p->mq); // not known: it is kept longer rather than shorter
+        s->appended_ms = lt_steady_ms(p->mq); // not known: it is kept longer rather than shorter
     s->synced_to = past <= durable_end ? s->write_at : 0;
     if (past > durable_end)
         return lt_segment_redirty(s, durable_end);
@@ -398,6 +398,14 @@ static bool recover_names_synced(const struct lt_partition *p, int64_t begin) {
 
 static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
                            int64_t durable_end) {
+    int64_t newest_ms = INT64_MIN; // append; of an unsealed segment perhaps only when it was made
+    for (size_t i = 0; i < p->count; i++) {
+        struct lt_segment *s = p->segs[i];
+        s->born_ms = s->created_ms;
+        newest_ms = s->created_ms > newest_ms ? s->created_ms : newest_ms;
+        newest_ms = s->appended_ms > newest_ms ? s->appended_ms : newest_ms;
+    }
+    lt_retain_set_time(p, newest_ms);
     for (size_t i = 0; i < p->count; i++) {
         int rc = recover_publish_one(p, p->segs[i], i + 1 < p->count, durable_end);
         if (rc != 0)

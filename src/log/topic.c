@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TOPIC_NOTE_HEAD = 40, TOPIC_OWNED = 1 };
+// The note of a topic: 40 bytes, its name, and in a note of today a NUL and 20 bytes more.
+enum { TOPIC_NOTE_HEAD = 40, TOPIC_NOTE_TAIL = 20, TOPIC_OWNED = 1 };
+#define TOPIC_SEGMENT_MS (INT64_C(365) * 24 * 3600 * 1000)
 
 // ---- finding
 
@@ -47,6 +49,11 @@ static void topic_set(leat_topic *t, const leat_topic_options *o) {
     t->retention_bytes = o->retention_bytes;
     t->retention_records = o->retention_records;
     t->when_full = o->when_full;
+    t->segment_ms = o->segment_ms;
+    t->retention_ms = o->retention_ms;
+    t->keep_until_consumed = o->keep_until_consumed == 1;
+    t->goes_by_time = t->retention_ms != LEAT_FOREVER || t->segment_ms != TOPIC_SEGMENT_MS;
+    t->retains_later = t->retention_ms != LEAT_FOREVER || t->keep_until_consumed;
 }
 
 static void topic_free(leat_topic *t) {
@@ -76,20 +83,21 @@ void lt_topic_drop_parts(leat_topic *t, int32_t partitions) {
         lt_partition_fini(lt_topic_part(t, --partitions));
 }
 
-static leat_topic *topic_new(leat *mq, const char *name, int32_t partitions) {
+static leat_topic *topic_new(leat *mq, const char *name, const leat_topic_options *o) {
     leat_topic *t = lt_zalloc(&mq->mem, sizeof *t);
     if (!t)
         goto no_memory;
     t->mq = mq;
+    topic_set(t, o);
     lt_stretch_init(&t->parts, &mq->mem, sizeof(struct lt_partition), 1);
     t->name = lt_strdup_n(&mq->mem, name, strlen(name));
     if (!t->name || lt_bell_init(&t->bell) != 0)
         goto no_memory;
-    if (lt_topic_add_parts(t, partitions) != 0) {
+    if (lt_topic_add_parts(t, o->partitions) != 0) {
         topic_free(t);
         return NULL;
     }
-    t->partitions = t->room = partitions;
+    t->partitions = t->room = o->partitions;
     return t;
 no_memory:
     if (t)
@@ -106,7 +114,7 @@ static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
 
 int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
                         const leat_topic_options *o, bool owned) {
-    uint8_t body[TOPIC_NOTE_HEAD + 256];
+    uint8_t body[TOPIC_NOTE_HEAD + 256 + TOPIC_NOTE_TAIL];
     size_t n = strlen(name);
     lt_put_u32(body, owned ? TOPIC_OWNED : 0);
     lt_put_u32(body + 4, (uint32_t)o->partitions);
@@ -114,8 +122,12 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
     lt_put_u64(body + 16, (uint64_t)o->retention_bytes);
     lt_put_u64(body + 24, (uint64_t)o->retention_records);
     lt_put_u64(body + 32, (uint64_t)o->when_full);
-    memcpy(body + TOPIC_NOTE_HEAD, name, n);
-    return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n);
+    memcpy(body + TOPIC_NOTE_HEAD, name, n + 1);
+    uint8_t *tail = body + TOPIC_NOTE_HEAD + n + 1;
+    lt_put_u64(tail, (uint64_t)o->segment_ms);
+    lt_put_u64(tail + 8, (uint64_t)o->retention_ms);
+    lt_put_u32(tail + 16, (uint32_t)o->keep_until_consumed);
+    return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n + 1 + TOPIC_NOTE_TAIL);
 }
 
 int lt_topic_note(const leat_topic *t, int32_t partitions) {
@@ -123,6 +135,9 @@ int lt_topic_note(const leat_topic *t, int32_t partitions) {
                                    .segment_bytes = t->segment_bytes,
                                    .retention_bytes = t->retention_bytes,
                                    .retention_records = t->retention_records,
+                                   .segment_ms = t->segment_ms,
+                                   .retention_ms = t->retention_ms,
+                                   .keep_until_consumed = t->keep_until_consumed,
                                    .when_full = t->when_full };
     return lt_topic_write_note(&t->mq->log->manifest, t->id, t->name, &o, t->owned);
 }
@@ -156,10 +171,9 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     lt_unlock(&log->table);
     if (topics >= LT_TOPICS_MAX)
         return lt_fail(LEAT_EFULL, "topic %s: the store has %d topics", name, LT_TOPICS_MAX);
-    leat_topic *t = topic_new(mq, name, o->partitions);
+    leat_topic *t = topic_new(mq, name, o);
     if (!t)
         return LEAT_ENOMEM;
-    topic_set(t, o);
     t->owned = owned;
     rc = lt_manifest_new_id(&log->manifest, &t->id);
     if (rc == 0)
@@ -174,18 +188,35 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     return 0;
 }
 
+// Returns  false if it cannot be a topic's note.
+static bool topic_read_note(const struct lt_note *note, char name[250], leat_topic_options *o) {
+    if (note->size <= TOPIC_NOTE_HEAD)
+        return false;
+    const uint8_t *text = note->body + TOPIC_NOTE_HEAD;
+    size_t left = note->size - TOPIC_NOTE_HEAD, n = strnlen((const char *)text, left);
+    if (n == 0 || n >= 250 || (n < left && left - n - 1 < TOPIC_NOTE_TAIL))
+        return false;
+    memcpy(name, text, n);
+    name[n] = '\0';
+    *o = (leat_topic_options){ .partitions = (int32_t)lt_get_u32(note->body + 4),
+                               .segment_bytes = (int64_t)lt_get_u64(note->body + 8),
+                               .retention_bytes = (int64_t)lt_get_u64(note->body + 16),
+                               .retention_records = (int64_t)lt_get_u64(note->body + 24),
+                               .when_full = (int32_t)lt_get_u32(note->body + 32) };
+    if (n < left) {
+        const uint8_t *tail = text + n + 1;
+        o->segment_ms = (int64_t)lt_get_u64(tail);
+        o->retention_ms = (int64_t)lt_get_u64(tail + 8);
+        o->keep_until_consumed = (int32_t)lt_get_u32(tail + 16);
+    }
+    return true;
+}
+
 int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
                        leat_topic_options *full) {
-    size_t n = note->size - TOPIC_NOTE_HEAD;
-    if (note->size <= TOPIC_NOTE_HEAD || n >= 250)
+    leat_topic_options o;
+    if (!topic_read_note(note, name, &o))
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: topic id %u has no name", mq->dir, note->id);
-    memcpy(name, note->body + TOPIC_NOTE_HEAD, n);
-    name[n] = '\0';
-    leat_topic_options o = { .partitions = (int32_t)lt_get_u32(note->body + 4),
-                             .segment_bytes = (int64_t)lt_get_u64(note->body + 8),
-                             .retention_bytes = (int64_t)lt_get_u64(note->body + 16),
-                             .retention_records = (int64_t)lt_get_u64(note->body + 24),
-                             .when_full = (int32_t)lt_get_u32(note->body + 32) };
     if (lt_check_name("topic", name) != 0 || lt_topic_check_options(&o, full) != 0)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of topic id %u is unsound", mq->dir,
                        note->id);
@@ -194,16 +225,15 @@ int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
 
 // Makes a topic of its note at open.
 static int topic_restore(leat *mq, const struct lt_note *note) {
-    char name[250];
+    char name[250] = "";
     leat_topic_options full;
     int rc = lt_topic_read_note(mq, note, name, &full);
     if (rc != 0)
         return rc;
-    leat_topic *t = topic_new(mq, name, full.partitions);
+    leat_topic *t = topic_new(mq, name, &full);
     if (!t)
         return LEAT_ENOMEM;
     t->id = note->id;
-    topic_set(t, &full);
     t->owned = (lt_get_u32(note->body) & TOPIC_OWNED) != 0;
     rc = topic_enter(mq->log, t, false);
     if (rc == LEAT_EEXIST)
@@ -359,6 +389,16 @@ static int log_sync_all(leat *mq) {
     return first ? first : rc;
 }
 
+void lt_log_retain(leat *mq) {
+    for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t)) {
+        if (t->retention_bytes == LEAT_UNLIMITED && t->retention_records == LEAT_UNLIMITED &&
+            t->retention_ms == LEAT_FOREVER)
+            continue;
+        for (int32_t i = 0; i < t->partitions; i++)
+            lt_partition_retain(lt_topic_part(t, i));
+    }
+}
+
 int lt_log_close(leat *mq) {
     int rc = 0;
     if (mq->dir && lt_stores(mq)) {
@@ -381,6 +421,33 @@ int leat_sync(leat *mq) {
     return lt_end(mq, rc != 0 ? rc : log_sync_all(mq));
 }
 
+static int topic_check_retention(leat_topic_options *o) {
+    if (o->retention_bytes == 0)
+        o->retention_bytes = LEAT_UNLIMITED;
+    if (o->retention_records == 0)
+        o->retention_records = LEAT_UNLIMITED;
+    if (o->retention_ms == 0)
+        o->retention_ms = LEAT_FOREVER;
+    if (o->segment_ms == 0)
+        o->segment_ms = TOPIC_SEGMENT_MS;
+    if (o->when_full == 0)
+        o->when_full = LEAT_DELETE_OLDEST;
+    if (o->keep_until_consumed == LEAT_ZERO)
+        o->keep_until_consumed = 0;
+    if (o->retention_bytes < LEAT_UNLIMITED || o->retention_records < LEAT_UNLIMITED)
+        return lt_fail(LEAT_EINVAL, "retention_bytes is %lld, retention_records %lld",
+                       (long long)o->retention_bytes, (long long)o->retention_records);
+    if (o->retention_ms < LEAT_FOREVER)
+        return lt_fail(LEAT_EINVAL, "retention_ms is %lld", (long long)o->retention_ms);
+    if (o->segment_ms < 0 || o->segment_ms > TOPIC_SEGMENT_MS)
+        return lt_fail(LEAT_EINVAL, "segment_ms is %lld; up to 365 days", (long long)o->segment_ms);
+    if (o->when_full < 0 || o->when_full > LEAT_REJECT)
+        return lt_fail(LEAT_EINVAL, "when_full is %d", o->when_full);
+    if (o->keep_until_consumed < 0 || o->keep_until_consumed > 1)
+        return lt_fail(LEAT_EINVAL, "keep_until_consumed is %d", o->keep_until_consumed);
+    return 0;
+}
+
 int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out) {
     *out = in ? *in : (leat_topic_options){ 0 };
     int rc = lt_check_reserved("topic options", out->reserved, 8);
@@ -398,18 +465,7 @@ int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out
     if (out->segment_bytes < 16384 || out->segment_bytes > (INT64_C(4) << 30) - 4096)
         return lt_fail(LEAT_EINVAL, "segment_bytes is %lld; 16 KiB to 4 GiB - 4 KiB",
                        (long long)out->segment_bytes);
-    if (out->retention_bytes == 0)
-        out->retention_bytes = LEAT_UNLIMITED;
-    if (out->retention_records == 0)
-        out->retention_records = LEAT_UNLIMITED;
-    if (out->when_full == 0)
-        out->when_full = LEAT_DELETE_OLDEST;
-    if (out->retention_bytes < LEAT_UNLIMITED || out->retention_records < LEAT_UNLIMITED)
-        return lt_fail(LEAT_EINVAL, "retention_bytes is %lld, retention_records %lld",
-                       (long long)out->retention_bytes, (long long)out->retention_records);
-    if (out->when_full < 0 || out->when_full > LEAT_REJECT || out->pad_ != 0)
-        return lt_fail(LEAT_EINVAL, "when_full is %d", out->when_full);
-    return 0;
+    return topic_check_retention(out);
 }
 
 // Tells whether a setting that was asked for is the one that is.
@@ -430,6 +486,13 @@ static int topic_same(const leat_topic *t, const leat_topic_options *asked) {
         rc = topic_same_one(t, "retention_bytes", asked->retention_bytes, t->retention_bytes);
     if (rc == 0)
         rc = topic_same_one(t, "retention_records", asked->retention_records, t->retention_records);
+    if (rc == 0)
+        rc = topic_same_one(t, "segment_ms", asked->segment_ms, t->segment_ms);
+    if (rc == 0)
+        rc = topic_same_one(t, "retention_ms", asked->retention_ms, t->retention_ms);
+    if (rc == 0)
+        rc = topic_same_one(t, "keep_until_consumed", asked->keep_until_consumed,
+                            t->keep_until_consumed ? 1 : LEAT_ZERO);
     return rc != 0 ? rc : topic_same_one(t, "when_full", asked->when_full, t->when_full);
 }
 
@@ -555,8 +618,11 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
                                         .bytes = topic_bytes(t),
                                         .retention_bytes = t->retention_bytes,
                                         .retention_records = t->retention_records,
+                                        .retention_ms = t->retention_ms,
+                                        .segment_ms = t->segment_ms,
                                         .partitions = t->partitions,
-                                        .when_full = t->when_full };
+                                        .when_full = t->when_full,
+                                        .keep_until_consumed = t->keep_until_consumed };
         n++;
     }
     return (int)n;

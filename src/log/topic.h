@@ -20,9 +20,13 @@ struct leat_topic {
     _Atomic int32_t room; // so many a group that comes to it makes room for; at least partitions
     int64_t segment_bytes;
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
+    int64_t segment_ms, retention_ms;           // LEAT_FOREVER: none
     int32_t when_full;
+    bool keep_until_consumed;
+    bool goes_by_time;       // segment_ms is not the default, or there is a retention_ms
+    bool retains_later;      // not only when a segment is rolled
     bool owned;              // by the queue of its name
-    int queues;              // that stand over it; guarded by the log's admin lock
+    _Atomic int queues;      // that stand over it; stored under the log's admin lock, read anywhere
     atomic_bool gone;        // deleted; set once, under the lock of each partition in turn
     struct lt_bell bell;     // rung at appends that somebody armed for
     struct lt_node node;     // in the log's `all`
@@ -89,6 +93,9 @@ int lt_topic_alive(const leat_topic *t);
 void lt_topics_free(leat *mq);
 // lt_topic_next goes through all topics that there were since the open; NULL: the first, the end.
 leat_topic *lt_topic_next(struct lt_log *log, leat_topic *t);
+
+// lt_log_retain does what retention says, at an open: consumers are known.
+void lt_log_retain(leat *mq);
 
 // lt_log_limits finds out how many descriptors and mappings the store takes at most, by habit.
 void lt_log_limits(leat *mq);

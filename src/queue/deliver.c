@@ -170,6 +170,7 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
             continue;
         if (lt_window_gap(&part->window, offset, found ? part->cursor.offset : end) != 0)
             return lt_fail_nomem();
+        lt_queue_tell_head(part);
     }
 }
 

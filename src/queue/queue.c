@@ -51,6 +51,7 @@ int lt_queue_catch_up(leat_queue *q) {
         lt_window_init(&part->window, &q->mq->mem, atomic_load(&part->p->begin));
         lt_ledger_init(&part->ledger, part->p, q->id);
         lt_cursor_init(&part->cursor, part->p, 0);
+        lt_partition_keep(part->p, &part->keeper, part->window.head);
     }
     return 0;
 }
@@ -76,6 +77,8 @@ static int queue_close_child(struct lt_child *child) {
 static void queue_free(leat_queue *q) {
     leat *mq = q->mq;
     for (int32_t i = 0; i < q->count; i++) {
+        if (!lt_forked(mq))
+            lt_partition_unkeep(lt_queue_part(q, i)->p, &lt_queue_part(q, i)->keeper);
         lt_cursor_fini(&lt_queue_part(q, i)->cursor);
         lt_ledger_fini(&lt_queue_part(q, i)->ledger);
         lt_window_fini(&lt_queue_part(q, i)->window);

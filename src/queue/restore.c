@@ -121,6 +121,7 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     int rc = 0;
     for (int64_t at = head; rc == 0 && at < touched;)
         rc = restore_segment(q, part, at, touched, &at);
+    lt_queue_tell_head(part);
     return rc == 0 ? restore_skip(part) : rc;
 }
 

@@ -41,9 +41,10 @@ struct lt_queue_part {
     struct lt_window window;
     struct lt_ledger ledger;
     struct lt_cursor cursor;
-    struct lt_slot *slot; // head, touched; NULL until the first delivery
-    uint64_t begun, done; // syncs of what was settled: how many began, the last that ended well
-    int64_t touched_safe; // what is known to be durable of the slot's `touched`
+    struct lt_slot *slot;    // head, touched; NULL until the first delivery
+    struct lt_keeper keeper; // says the head to retention, see lt_queue_tell_head
+    uint64_t begun, done;    // syncs of what was settled: how many began, the last that ended well
+    int64_t touched_safe;    // what is known to be durable of the slot's `touched`
 };
 
 struct lt_queue_settings {
@@ -130,6 +131,9 @@ int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched);
 void lt_queue_fall_due(leat *mq, struct lt_due *due);
 // lt_queue_finished makes an offset final, its word says so already. Locks: queue.
 void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset);
+// lt_queue_tell_head tells the log where the head is, for a topic that keeps what was not consumed.
+// Locks: queue.
+void lt_queue_tell_head(struct lt_queue_part *part);
 // lt_queue_follow lets go of what the log has given back for another queue, whose topic it is.
 // Leases may end by it, but not one that a move is at work on. Locks: queue.
 void lt_queue_follow(leat_queue *q, struct lt_queue_part *part);

@@ -22,11 +22,20 @@ static int settle_find(leat_queue *q, const leat_message *m, struct lt_lease **l
                    q->name, (long long)m->offset);
 }
 
+void lt_queue_tell_head(struct lt_queue_part *part) {
+    int64_t head = part->window.head;
+    if (!part->p->topic->keep_until_consumed)
+        return;
+    int64_t before = atomic_exchange(&part->keeper.floor, head);
+    lt_partition_consumed(part->p, before, head);
+}
+
 void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
     int64_t before = part->window.head;
     (void)lt_window_finish(&part->window, offset);
     if (part->window.head == before)
         return;
+    lt_queue_tell_head(part);
     size_t sheets = part->ledger.count;
     lt_ledger_drop_below(&part->ledger, part->window.head, lt_queue_settles_on_disk(q));
     if (part->ledger.count != sheets && q->owns_topic)
@@ -92,6 +101,7 @@ void lt_queue_follow(leat_queue *q, struct lt_queue_part *part) {
         return;
     q->kept -= settle_let_go(q, part, begin);
     lt_window_skip_to(&part->window, begin);
+    lt_queue_tell_head(part);
     lt_ledger_drop_below(&part->ledger, begin, false);
     lt_queue_trace(q, "gone", (uint32_t)part->p->number, begin, 0);
 }

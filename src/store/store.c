@@ -62,8 +62,10 @@ static int store_open_rooms(leat *mq, bool create) {
     rc = lt_queues_open(mq);
     if (rc == 0) {
         rc = lt_channels_open(mq);
-        if (rc == 0)
+        if (rc == 0 && !lt_read_only(mq)) {
+            lt_log_retain(mq);
             rc = lt_service_open(mq);
+        }
         if (rc == 0)
             return 0;
         lt_channels_close(mq);

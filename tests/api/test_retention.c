@@ -131,7 +131,7 @@ Test(retention, settings_must_match_and_be_sound) {
                                        { .retention_records = -2 },
                                        { .when_full = 3 },
                                        { .when_full = -1 },
-                                       { .pad_ = 1 } };
+                                       { .keep_until_consumed = 2 } };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         fails(LEAT_EINVAL, leat_topic_open(mq, "u", &bad[i], &u));
     ok(leat_close_all(mq, 0));

@@ -233,8 +233,10 @@ static void drive_topic(struct driver *d, int topic) {
     f->topic = topic;
     f->life = ++d->life[topic];
     if (topic == SIM_Q || topic == SIM_D) { // as queues make theirs, but with small segments
+        leat_topic_options full;
+        sim_must("topic options", lt_topic_check_options(&o, &full));
         lt_lock(&d->mq->log->admin);
-        int rc = lt_topic_create(d->mq, sim_topic_name[topic], &o, true, &d->t[topic]);
+        int rc = lt_topic_create(d->mq, sim_topic_name[topic], &full, true, &d->t[topic]);
         lt_unlock(&d->mq->log->admin);
         sim_must("topic", rc);
     } else {
