@@ -240,8 +240,10 @@ typedef struct {
     int64_t start_ms;             // wall time at which a manual or jumping clock starts;
                                   // 0: 1,000,000,000,000
     int64_t memory_max_bytes;     // of a memory store; 0: 1 GiB
-    int64_t dirty_bytes_max;      // appended and not synced, about; above it a send syncs, at any
-                                  // acks; 0: 1 GiB; LEAT_UNLIMITED
+    int64_t sync_interval_ms; // what is appended, committed or made at LEAT_ACKS_LOG is synced when
+                              // so much time has passed; 0: off. Settled messages are not.
+    int64_t dirty_bytes_max;  // appended and not synced, about; above it a send syncs, at any
+                              // acks; 0: 1 GiB; LEAT_UNLIMITED
     int32_t write, pad_;
     leat_log_fn log;
     void *log_ctx;

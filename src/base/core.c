@@ -36,6 +36,7 @@ int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
     mq->dirty_bytes_max = o->dirty_bytes_max ? o->dirty_bytes_max : INT64_C(1) << 30;
     if (o->dirty_bytes_max == LEAT_UNLIMITED)
         mq->dirty_bytes_max = INT64_MAX;
+    mq->sync_interval_ms = o->sync_interval_ms > 0 ? o->sync_interval_ms : 0;
     mq->dirty_step = mq->dirty_bytes_max / 4; // a step is counted, and its writing begun, at once
     if (mq->dirty_step > CORE_DIRTY_STEP)
         mq->dirty_step = CORE_DIRTY_STEP;

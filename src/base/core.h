@@ -53,6 +53,7 @@ struct leat {
     _Atomic int64_t
         dirty_bytes; // appended to segments on disk, not synced, in steps; relaxed: a sum
     int64_t dirty_bytes_max, dirty_step;
+    int64_t sync_interval_ms;   // 0: nothing is synced by time
     _Atomic int64_t words;      // files of queues' words, each mapped; relaxed, for the stats alone
     _Atomic uint64_t read_gone; // by consumers that are closed; relaxed, the same
     unsigned fork_epoch;        // of the process that opened it

@@ -192,8 +192,10 @@ static int group_commit_locked(struct lt_group *g, const struct lt_member *m, le
     rc = lt_slot_store(slots, slot, values);
     if (rc == 0)
         c->slot = slot;
-    if (rc == 0)
+    if (rc == 0) {
         lt_partition_consumed(lt_topic_part(t, partition), before, offset);
+        lt_log_changed(g->mq);
+    }
     leat_metadata md = { .topic = t->name, .partition = partition, .offset = offset };
     lt_trace(g->mq, "commit", g->name, &md, rc);
     return rc;

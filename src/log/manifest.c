@@ -430,6 +430,8 @@ int lt_manifest_note(struct lt_manifest *m, uint32_t kind, uint32_t id, const vo
     lt_lock(&m->lock);
     int rc = manifest_note_locked(m, &note);
     lt_unlock(&m->lock);
+    if (rc == 0)
+        lt_log_changed(m->mq);
     return rc;
 }
 

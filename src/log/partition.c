@@ -254,6 +254,8 @@ int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, le
     lt_unlock(&p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);
+    if (rc == 0)
+        lt_log_changed(p->mq);
     if (dirty > p->mq->dirty_bytes_max) // who appends then pays, and a failure poisons, no more
         (void)lt_partition_sync(p, end);
     if (rolled) {

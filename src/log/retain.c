@@ -216,6 +216,16 @@ void lt_partition_retain(struct lt_partition *p) {
     retain_plan(p, rc != 0);
 }
 
+void lt_log_retain(leat *mq) {
+    for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t)) {
+        if (t->retention_bytes == LEAT_UNLIMITED && t->retention_records == LEAT_UNLIMITED &&
+            t->retention_ms == LEAT_FOREVER)
+            continue;
+        for (int32_t i = 0; i < t->partitions; i++)
+            lt_partition_retain(lt_topic_part(t, i));
+    }
+}
+
 static void retain_fall_due(leat *mq, struct lt_due *due) {
     (void)mq;
     lt_partition_retain(LT_CONTAINER(due, struct lt_partition, due));

@@ -295,6 +295,7 @@ static void log_free_names(leat *mq) {
 
 static void log_free(leat *mq) {
     struct lt_log *log = mq->log;
+    lt_log_sync_fini(mq);
     lt_groups_free(mq);
     lt_topics_free(mq);
     lt_slots_close(&log->slots);
@@ -332,6 +333,9 @@ int lt_log_open(leat *mq, bool create) {
     atomic_flag_clear(&log->cooling);
     mq->log = log;
     lt_log_limits(mq);
+    rc = lt_log_sync_init(mq);
+    if (rc != 0)
+        goto no_sync;
     // Beside an owner the slots come first: what they say was synced must be found behind them.
     if (lt_read_only(mq))
         rc = lt_slots_open(&log->slots, mq);
@@ -350,6 +354,9 @@ int lt_log_open(leat *mq, bool create) {
     if (rc != 0)
         log_free(mq);
     return rc;
+no_sync:
+    mq->log = NULL;
+    lt_mutex_fini(&log->table);
 no_table:
     lt_mutex_fini(&log->admin);
 no_admin:
@@ -365,44 +372,10 @@ leat_topic *lt_topic_next(struct lt_log *log, leat_topic *t) {
     return n ? LT_CONTAINER(n, leat_topic, node) : NULL;
 }
 
-static int log_sync_topic(leat_topic *t) {
-    int first = 0;
-    for (int32_t i = 0; i < t->partitions; i++) {
-        int rc = lt_partition_sync(lt_topic_part(t, i), atomic_load(&lt_topic_part(t, i)->end));
-        if (rc == LEAT_EGONE)
-            return first; // deleted meanwhile: nothing of it is to be kept
-        first = first ? first : rc;
-    }
-    return first;
-}
-
-static int log_sync_all(leat *mq) {
-    struct lt_log *log = mq->log;
-    int first = 0;
-    for (leat_topic *t = lt_topic_next(log, NULL); t; t = lt_topic_next(log, t)) {
-        int rc = log_sync_topic(t);
-        first = first ? first : rc;
-    }
-    int rc = lt_manifest_sync(&log->manifest);
-    first = first ? first : rc;
-    rc = lt_slots_sync(&log->slots);
-    return first ? first : rc;
-}
-
-void lt_log_retain(leat *mq) {
-    for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t)) {
-        if (t->retention_bytes == LEAT_UNLIMITED && t->retention_records == LEAT_UNLIMITED &&
-            t->retention_ms == LEAT_FOREVER)
-            continue;
-        for (int32_t i = 0; i < t->partitions; i++)
-            lt_partition_retain(lt_topic_part(t, i));
-    }
-}
-
 int lt_log_close(leat *mq) {
     int rc = 0;
     if (mq->dir && lt_stores(mq)) {
-        rc = log_sync_all(mq);
+        rc = lt_log_sync(mq);
         for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t))
             for (int32_t i = 0; i < t->partitions; i++)
                 lt_partition_settle(lt_topic_part(t, i));
@@ -412,14 +385,6 @@ int lt_log_close(leat *mq) {
 }
 
 // ---- public
-
-int leat_sync(leat *mq) {
-    int rc = lt_begin(mq, LT_CALL);
-    if (rc != 0)
-        return rc;
-    rc = lt_check_writable(mq, "sync", "of it");
-    return lt_end(mq, rc != 0 ? rc : log_sync_all(mq));
-}
 
 static int topic_check_retention(leat_topic_options *o) {
     if (o->retention_bytes == 0)

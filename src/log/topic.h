@@ -51,6 +51,8 @@ struct lt_log {
     struct lt_map group_ids;   // id to lt_group
     struct lt_map names;       // of consumers, as given out in lags: kept until the store closes
     struct lt_list all;        // every topic since open, deleted ones too
+    struct lt_due sync_due;    // an entry if there is a sync_interval_ms
+    atomic_bool sync_planned;  // something was stored since the last timed sync began (seq_cst)
     atomic_flag cooling;       // a thread is in lt_log_cool; nobody waits for it
     leat_topic *cool_next;     // where the next one goes on; that thread's
     // What recovery has cut and found damaged; relaxed, for the stats alone.
@@ -96,6 +98,18 @@ leat_topic *lt_topic_next(struct lt_log *log, leat_topic *t);
 
 // lt_log_retain does what retention says, at an open: consumers are known.
 void lt_log_retain(leat *mq);
+
+// lt_log_sync makes all durable that was in a log, committed or noted when it was called.
+int lt_log_sync(leat *mq);
+int lt_log_sync_init(leat *mq);
+void lt_log_sync_fini(leat *mq);
+// lt_log_changed tells that something was stored which the next timed sync is to make durable. Not
+// before a sync would find it. Locks: any below DUE.
+void lt_log_plan_sync(leat *mq);
+static inline void lt_log_changed(leat *mq) {
+    if (mq->sync_interval_ms > 0 && mq->log && !atomic_load(&mq->log->sync_planned))
+        lt_log_plan_sync(mq);
+}
 
 // lt_log_limits finds out how many descriptors and mappings the store takes at most, by habit.
 void lt_log_limits(leat *mq);

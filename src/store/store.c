@@ -40,6 +40,10 @@ static int store_check_options(const leat_options *o) {
     if (o->dirty_bytes_max < 0 && o->dirty_bytes_max != LEAT_UNLIMITED)
         return lt_fail(LEAT_EINVAL, "store options: dirty_bytes_max is %lld",
                        (long long)o->dirty_bytes_max);
+    if (o->sync_interval_ms < 0 && o->sync_interval_ms != LEAT_FOREVER &&
+        o->sync_interval_ms != LEAT_ZERO)
+        return lt_fail(LEAT_EINVAL, "store options: sync_interval_ms is %lld",
+                       (long long)o->sync_interval_ms);
     if (o->write < 0 || o->write > LEAT_WRITE_PWRITE || o->pad_ != 0)
         return lt_fail(LEAT_EINVAL, "store options: write is %d", o->write);
     return 0;
