@@ -130,8 +130,8 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     rc = lt_segment_create(mq, size, &head, &s);
     if (rc != 0)
         return rc;
-    s->born_ms = partition_time(p, head.created_ms);
-    s->appended_ms = s->born_ms; // until there is a record
+    s->appended_ms = partition_time(p, head.created_ms); // until there is a record
+    s->old_ms = lt_retain_old_ms(p, s->appended_ms);
     if (p->count > 0)
         lt_segment_push(p->segs[p->count - 1]);
     if (p->count > 0)
@@ -141,13 +141,6 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     p->dir_owed = mq->dir != NULL;
     p->rolled = true;
     return 0;
-}
-
-// Tells whether the active segment is closed for its age.
-static bool partition_is_old(const struct lt_partition *p, int64_t now_ms) {
-    int64_t born_ms = p->segs[p->count - 1]->born_ms;
-    return now_ms > born_ms &&
-           (uint64_t)now_ms - (uint64_t)born_ms > (uint64_t)p->topic->segment_ms;
 }
 
 // Tells whether a batch more is over what the topic keeps.
@@ -178,7 +171,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
                        p->number);
     int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
-        partition_is_old(p, now_ms) ||
+        now_ms > p->segs[p->count - 1]->old_ms ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
         int rc = partition_roll(p, offset, batch->bytes, LT_GAP_LOST);
         if (rc != 0)

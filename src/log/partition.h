@@ -123,6 +123,9 @@ void lt_retain_fini(struct lt_partition *p);
 // lt_retain_set_time says, at an open, when the newest record was appended as far as is known.
 void lt_retain_set_time(struct lt_partition *p, int64_t newest_ms);
 
+// lt_retain_old_ms tells until when a segment that is made at born_ms takes records.
+int64_t lt_retain_old_ms(const struct lt_partition *p, int64_t born_ms);
+
 // lt_partition_keep enters a keeper, lt_partition_unkeep ends it. Locks: any below PARTITION.
 void lt_partition_keep(struct lt_partition *p, struct lt_keeper *k, int64_t floor);
 void lt_partition_unkeep(struct lt_partition *p, struct lt_keeper *k);

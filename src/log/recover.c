@@ -401,7 +401,7 @@ static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
     int64_t newest_ms = INT64_MIN; // append; of an unsealed segment perhaps only when it was made
     for (size_t i = 0; i < p->count; i++) {
         struct lt_segment *s = p->segs[i];
-        s->born_ms = s->created_ms;
+        s->old_ms = lt_retain_old_ms(p, s->created_ms);
         newest_ms = s->created_ms > newest_ms ? s->created_ms : newest_ms;
         newest_ms = s->appended_ms > newest_ms ? s->appended_ms : newest_ms;
     }

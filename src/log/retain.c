@@ -242,6 +242,11 @@ void lt_retain_fini(struct lt_partition *p) {
         lt_due_end(p->mq, &p->due);
 }
 
+int64_t lt_retain_old_ms(const struct lt_partition *p, int64_t born_ms) {
+    int64_t old_ms;
+    return __builtin_add_overflow(born_ms, p->topic->segment_ms, &old_ms) ? INT64_MAX : old_ms;
+}
+
 void lt_retain_set_time(struct lt_partition *p, int64_t newest_ms) {
     int64_t ahead_ms;
     if (!__builtin_sub_overflow(lt_steady_ms(p->mq), newest_ms, &ahead_ms) &&

@@ -43,27 +43,27 @@ struct lt_segment {
     bool in_file;
     // -- guarded by the partition's lock; those with * are read without it by who holds a
     //    reference that lt_partition_pin gave: they do not change while there is one
-    uint8_t *map;            // * the whole reserved length; NULL: nobody has read it yet
-    size_t map_size;         // *
-    int64_t check_to;        // * records below are checked each time they are read
-    struct lt_prefix prefix; // *
-    int fd;                  // -1: memory, or closed because all is synced
-    uint64_t allocated;      // bytes of the file, or counted as memory
-    uint64_t populated;      // bytes whose pages are ready to be stored to
-    uint64_t write_at;       // where the next record goes
-    int64_t count;           // records
-    uint64_t synced_to;      // bytes on disk
-    uint64_t pushed_to;      // bytes whose way to the disk has begun
-    int64_t dirty;           // of these, counted in the store's sum and not synced
-    uint64_t index_room;     // records behind the prefix that the index has room for
-    int64_t newest;          // highest timestamp of its records
-    int64_t appended_ms;     // wall time of the last append, whatever time the record has
-    int64_t born_ms;         // when it was made: created_ms, in this run by the partition's time
-    uint32_t head_crcs;      // of the prefix
-    uint32_t sealed_crcs;    // of all; stored by who seals
-    bool sealed;             // nothing changes any more
-    bool seal_failed;        // not tried again before the next open
-    bool rotten;             // behind its records are bytes that must not be touched
+    uint8_t *map;                // * the whole reserved length; NULL: nobody has read it yet
+    size_t map_size;             // *
+    int64_t check_to;            // * records below are checked each time they are read
+    struct lt_prefix prefix;     // *
+    int fd;                      // -1: memory, or closed because all is synced
+    uint64_t allocated;          // bytes of the file, or counted as memory
+    uint64_t populated;          // bytes whose pages are ready to be stored to
+    uint64_t write_at;           // where the next record goes
+    int64_t count;               // records
+    uint64_t synced_to;          // bytes on disk
+    uint64_t pushed_to;          // bytes whose way to the disk has begun
+    int64_t dirty;               // of these, counted in the store's sum and not synced
+    uint64_t index_room;         // records behind the prefix that the index has room for
+    int64_t newest;              // highest timestamp of its records
+    int64_t appended_ms;         // wall time of the last append, whatever time the record has
+    int64_t old_ms;              // by the partition's time: it is rolled by an append after this
+    uint32_t head_crcs;          // of the prefix
+    uint32_t sealed_crcs;        // of all; stored by who seals
+    bool sealed;                 // nothing changes any more
+    bool seal_failed;            // not tried again before the next open
+    bool rotten;                 // behind its records are bytes that must not be touched
     struct lt_stretch newest_to; // i64, per 512 records behind the prefix: highest timestamp so far
     struct lt_stretch index;     // * u32 position of each record behind the prefix; 0: unreadable
 };

@@ -20,7 +20,6 @@ struct leat_topic {
     _Atomic int32_t room; // so many a group that comes to it makes room for; at least partitions
     int64_t segment_bytes;
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
-    int64_t segment_ms, retention_ms;           // LEAT_FOREVER: none
     int32_t when_full;
     bool keep_until_consumed;
     bool goes_by_time;       // segment_ms is not the default, or there is a retention_ms
@@ -31,6 +30,7 @@ struct leat_topic {
     struct lt_bell bell;     // rung at appends that somebody armed for
     struct lt_node node;     // in the log's `all`
     struct lt_stretch parts; // struct lt_partition, see lt_topic_part
+    int64_t segment_ms, retention_ms; // LEAT_FOREVER: none
 };
 
 // lt_topic_part returns a partition; i is below `partitions`, as loaded before. It stays where it
