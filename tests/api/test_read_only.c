@@ -212,7 +212,6 @@ Test(read_only, leaves_an_unfinished_tail_where_it_is, .init = make_root, .fini 
     unsigned char *bytes = scratch_read(path, &size);
     for (at = size; bytes[at - 1] == 0; at--)
         ;
-    free(bytes);
     scratch_poke(path, at - 6, "?", 1); // in the last record
     snprintf(dir, sizeof dir, "%s", copy);
     char *before = scratch_listing(dir);
@@ -225,6 +224,7 @@ Test(read_only, leaves_an_unfinished_tail_where_it_is, .init = make_root, .fini 
     cr_assert_str_eq(before, after);
     free(before);
     free(after);
+    free(bytes);
 }
 
 Test(read_only, damage_is_an_error_and_can_be_left_out, .init = make_root, .fini = drop_root) {
