@@ -197,8 +197,9 @@ enum { LEAT_NO_THREADS = 1 };
 // .acks: when a send returns, and what the record then survives.
 enum {
     LEAT_ACKS_DEFAULT = 0,
-    LEAT_ACKS_LOG = 2, // it is in the log (page cache): survives kill -9 of the process
-    LEAT_ACKS_DISK = 3 // the disk has it: survives power loss. The default.
+    LEAT_ACKS_NONE = 1, // nothing is promised, and the offset is not told (-1)
+    LEAT_ACKS_LOG = 2,  // it is in the log (page cache): survives kill -9 of the process
+    LEAT_ACKS_DISK = 3  // the disk has it: survives power loss. The default.
 };
 enum {
     LEAT_CLOCK_SYSTEM = 1, // the default

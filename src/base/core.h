@@ -136,6 +136,10 @@ static inline void lt_trace(leat *mq, const char *event, const char *who,
 // lt_say hands one line to the log callback.
 void lt_say(leat *mq, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+// lt_acks_sound tells whether acks may be asked for of sends.
+static inline bool lt_acks_sound(int32_t acks) {
+    return acks >= LEAT_ACKS_DEFAULT && acks <= LEAT_ACKS_DISK;
+}
 // lt_check_name checks a name against the rules of leat.h. what: "topic".
 int lt_check_name(const char *what, const char *name);
 // lt_check_timeout accepts what leat.h calls a timeout.

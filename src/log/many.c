@@ -106,7 +106,7 @@ static int many_send(struct many *m, leat_metadata *md) {
     else
         return rc;
     int synced = m->send->acks == LEAT_ACKS_DISK ? many_sync(m) : 0;
-    if (md)
+    if (md && m->send->acks != LEAT_ACKS_NONE)
         many_tell(m, md);
     return synced != 0 ? synced : rc;
 }

@@ -86,6 +86,8 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     }
     if (md && where.offset >= 0)
         *md = where; // also when the sync failed: it says where the record may be
+    if (md && s->acks == LEAT_ACKS_NONE)
+        md->offset = -1;
     return rc;
 }
 
@@ -102,8 +104,7 @@ static int producer_close_child(struct lt_child *child) {
 
 static int producer_check(const leat_producer_options *o) {
     int rc = lt_check_reserved("producer options", o->reserved, 8);
-    if (rc == 0 && o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG &&
-        o->acks != LEAT_ACKS_DISK)
+    if (rc == 0 && !lt_acks_sound(o->acks))
         rc = lt_fail(LEAT_EINVAL, "producer options: acks is %d", o->acks);
     return rc;
 }

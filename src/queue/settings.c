@@ -48,7 +48,7 @@ static bool settings_acks_sound(int32_t acks) {
 }
 
 static bool settings_sound(const struct lt_queue_settings *set) {
-    return settings_acks_sound(set->acks) && settings_acks_sound(set->settle_acks) &&
+    return lt_acks_sound(set->acks) && settings_acks_sound(set->settle_acks) &&
            set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
            set->visibility_ms > 0 && set->visibility_ms <= LT_DELAY_MAX_MS &&
            set->in_flight_max > 0 && set->in_flight_max <= LT_LEASE_SLOTS_MAX;
@@ -79,7 +79,7 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
     int rc = lt_check_reserved("queue options", o->reserved, 8);
     if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
         rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
-    if (rc == 0 && !settings_acks_sound(o->acks))
+    if (rc == 0 && !lt_acks_sound(o->acks))
         rc = lt_fail(LEAT_EINVAL, "queue %s: acks is %d", name, o->acks);
     if (rc == 0 && (!settings_acks_sound(o->settle_acks) || o->pad_ != 0))
         rc = lt_fail(LEAT_EINVAL, "queue %s: settle_acks is %d", name, o->settle_acks);

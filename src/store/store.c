@@ -26,7 +26,7 @@ static int store_check_options(const leat_options *o) {
         return lt_fail(LEAT_EINVAL, "store options: LEAT_READ_ONLY with LEAT_CRASHABLE");
     if (o->threads != 0 && o->threads != LEAT_NO_THREADS)
         return lt_fail(LEAT_EINVAL, "store options: threads is %d", o->threads);
-    if (o->acks != LEAT_ACKS_DEFAULT && o->acks != LEAT_ACKS_LOG && o->acks != LEAT_ACKS_DISK)
+    if (!lt_acks_sound(o->acks))
         return lt_fail(LEAT_EINVAL, "store options: acks is %d", o->acks);
     if (o->clock < 0 || o->clock > LEAT_CLOCK_JUMP)
         return lt_fail(LEAT_EINVAL, "store options: clock is %d", o->clock);

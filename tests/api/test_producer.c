@@ -147,7 +147,7 @@ Test(producer, wrong_records_and_arguments_are_refused_and_nothing_is_stored) {
     open_store(0, 2);
     fails(LEAT_EINVAL, leat_producer_open(NULL, NULL, &q));
     fails(LEAT_EINVAL, leat_producer_open(mq, NULL, NULL));
-    fails(LEAT_EINVAL, leat_producer_open(mq, &(leat_producer_options){ .acks = 1 }, &q));
+    fails(LEAT_EINVAL, leat_producer_open(mq, &(leat_producer_options){ .acks = -1 }, &q));
     fails(LEAT_EINVAL, leat_producer_open(mq, &(leat_producer_options){ .acks = 4 }, &q));
     fails(LEAT_EINVAL, leat_producer_open(mq, &(leat_producer_options){ .reserved = { 1 } }, &q));
     cr_assert_null(q);
@@ -316,6 +316,23 @@ Test(producer, records_without_a_key_stick_to_a_partition_for_16_kib) {
         ok(leat_close_all(mq, 0));
     }
     cr_assert_eq(memcmp(first[0], first[1], sizeof first[0]), 0);
+}
+
+Test(producer, without_acks_nothing_is_told, .init = make_dir, .fini = drop_dir) {
+    leat_record r[3] = { { .value = LEAT_STR("a") }, { .value = LEAT_STR("b") } };
+    leat_metadata md[3];
+    leat_range range;
+    ok(leat_open(dir, &(leat_options){ .acks = LEAT_ACKS_NONE }, &mq));
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    ok(leat_producer_open(mq, NULL, &p));
+    ok(leat_send(p, t, &r[0], &md[0]));
+    cr_assert_eq(md[0].offset, -1);
+    ok(leat_send_many(p, t, r, 2, md));
+    cr_assert(md[0].offset == -1 && md[1].offset == -1);
+    fails(LEAT_EINVAL, leat_send(p, t, &r[2], NULL)); // what is wrong is told all the same
+    ok(leat_topic_range(t, 0, &range));
+    cr_assert(range.end == 3 && range.durable_end == 0);
+    ok(leat_close_all(mq, 0));
 }
 
 Test(producer, acks_say_what_survives, .init = make_dir, .fini = drop_dir) {

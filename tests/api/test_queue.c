@@ -723,7 +723,7 @@ Test(queue, wrong_arguments_are_named_and_harmless) {
     fails(LEAT_EINVAL, leat_queue_open(NULL, "jobs", NULL, &x));
     const leat_queue_options bad[] = {
         { .flags = 1u << 31 },
-        { .acks = 1 },
+        { .acks = 4 },
         { .acks = 9 },
         { .deliveries_max = -2 },
         { .deliveries_max = 4096 },

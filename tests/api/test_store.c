@@ -87,7 +87,7 @@ Test(store, wrong_arguments_and_options_are_refused, .init = make_root, .fini = 
         { .flags = 0x80000000u },
         { .threads = 2 },
         { .threads = -1 },
-        { .acks = 1 },
+        { .acks = -1 },
         { .acks = 4 },
         { .acks = -1 },
         { .clock = 4 },
