@@ -9,7 +9,8 @@
 //                               to the device per ack
 //  append-durable-16            16 threads, beside one
 //  send-many-100                leat_send_many of 100 records, beside one at a time
-//  open-1g                      a clean open of a store of 1 GiB; page faults
+//  open-1g                      a clean open of a store of 1 GiB; page faults; and one after
+//                               kill -9 of who never synced, which reads all of it
 //  topics-10000                 one record each, until all is on disk: seconds, KiB each
 //  bytes-per-record             kept beyond the value, with one queue, over full segments
 //
@@ -24,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -270,22 +272,27 @@ static void bench_durable(leat *disk) {
     printf("%-22s %10.2f times one at a time\n", "", many / one);
 }
 
-static void bench_open(void) {
+static void fill_gib(const char *dir, leat **mq) {
     enum { GIB_OF_RECORDS = 7600000 };
-    char dir[4200];
-    double ms[RUNS], faults[RUNS];
-    leat *mq;
-    (void)snprintf(dir, sizeof dir, "%s/big", root);
-    must(leat_open(dir, NULL, &mq), "open");
     leat_topic *t;
     leat_producer *p;
     char value[VALUE];
     memset(value, 'x', sizeof value);
-    must(leat_topic_open(mq, "big", NULL, &t), "topic");
-    must(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p), "producer");
+    must(leat_open(dir, NULL, mq), "open");
+    must(leat_topic_open(*mq, "big", NULL, &t), "topic");
+    must(leat_producer_open(*mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p),
+         "producer");
     leat_record r = { .value = { value, sizeof value } };
     for (int i = 0; i < GIB_OF_RECORDS; i++)
         must(leat_send(p, t, &r, NULL), "send");
+}
+
+static void bench_open(void) {
+    char dir[4200];
+    double ms[RUNS], faults[RUNS];
+    leat *mq;
+    (void)snprintf(dir, sizeof dir, "%s/big", root);
+    fill_gib(dir, &mq);
     must(leat_close_all(mq, 0), "close");
     for (int i = 0; i < RUNS; i++) {
         struct rusage before, after;
@@ -300,6 +307,25 @@ static void bench_open(void) {
     }
     (void)report("open-1g", ms, "ms");
     (void)report("", faults, "page faults");
+}
+
+static void bench_open_killed(void) {
+    char dir[4200];
+    leat *mq;
+    (void)snprintf(dir, sizeof dir, "%s/killed", root);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        fill_gib(dir, &mq);
+        _exit(0); // without a close
+    }
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+        die("fork");
+    double begin = now_s();
+    must(leat_open(dir, NULL, &mq), "open");
+    printf("%-22s %10.3f s of 1 GiB that nobody synced\n", "open-1g-killed", now_s() - begin);
+    must(leat_close_all(mq, 0), "close");
 }
 
 static int64_t bytes_below(const char *dir, const char *ends) {
@@ -409,6 +435,7 @@ int main(int argc, char **argv) {
     must(leat_close_all(disk, 0), "close");
     bench_topics();
     bench_open();
+    bench_open_killed();
     bench_bytes();
     remove_root(root);
     return 0;
