@@ -42,14 +42,11 @@ struct recover {
 
 // ---- the files
 
-// Collects "<20 digits>.log"; every other name is somebody else's.
+// Collects the segments' names.
 static int recover_take_name(const char *name, void *ctx) {
     struct recover *r = ctx;
-    if (strlen(name) != 24 || strspn(name, "0123456789") != 20 || strcmp(name + 20, ".log") != 0)
-        return 0;
-    errno = 0;
-    long long base = strtoll(name, NULL, 10);
-    if (errno != 0)
+    int64_t base;
+    if (!lt_segment_name(name, &base))
         return 0;
     if (r->count == r->room) {
         size_t room = r->room ? 2 * r->room : 16;

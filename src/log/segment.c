@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -17,6 +18,14 @@ enum {
 void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const char *suffix) {
     (void)snprintf(out, LT_PATH_MAX, "%u/%u/%020lld%s", s->topic_id, s->partition,
                    (long long)s->base, suffix);
+}
+
+bool lt_segment_name(const char *name, int64_t *base) {
+    if (strlen(name) != 24 || strspn(name, "0123456789") != 20 || strcmp(name + 20, ".log") != 0)
+        return false;
+    errno = 0;
+    *base = strtoll(name, NULL, 10);
+    return errno == 0;
 }
 
 static void segment_count_map(struct lt_segment *s, int64_t sign) {

@@ -83,6 +83,10 @@ enum { LT_PATH_MAX = 96 };
 // lt_segment_file writes the path of its file, or of one beside it: ".log", ".idx".
 void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const char *suffix);
 
+// lt_segment_name reads a file's name, "<20 digits>.log"; every other one is somebody else's.
+// Returns  false if it is none.
+bool lt_segment_name(const char *name, int64_t *base);
+
 // lt_segment_create makes a new segment with room for `size` bytes, one reference, its header
 // page written; in memory if the store is.
 // Returns  LEAT_ENOSPC, LEAT_EFULL (memory_max_bytes), LEAT_EIO, LEAT_ENOMEM: no file is left.

@@ -135,11 +135,8 @@ int lt_verify_numbers(leat *mq, const char *path, uint32_t **out, size_t *count)
 static int verify_take_file(const char *name, void *ctx) {
     struct verify_part *p = ctx;
     struct lt_mem *mem = &p->v->mq->mem;
-    if (strlen(name) != 24 || strspn(name, "0123456789") != 20 || strcmp(name + 20, ".log") != 0)
-        return 0;
-    errno = 0;
-    long long base = strtoll(name, NULL, 10);
-    if (errno != 0)
+    int64_t base;
+    if (!lt_segment_name(name, &base))
         return 0;
     if (p->files == p->file_room) {
         size_t room = p->file_room ? 2 * p->file_room : 16;
