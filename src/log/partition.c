@@ -375,6 +375,9 @@ static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost)
 }
 
 int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin) {
+    // A sync may store its durable end while a release has stored its log start and not moved it
+    // yet: the files it gives back must not be missed after a power cut.
+    begin = p->noted_begin = begin > p->noted_begin ? begin : p->noted_begin;
     struct lt_slots *slots = &p->mq->log->slots;
     if (!p->mq->dir)
         return 0;

@@ -48,6 +48,7 @@ struct lt_partition {
     int64_t bytes;      // of the records in its segments
     uint64_t appended, made_durable; // records since the open
     bool releasing;                  // a thread is giving segments back, without the lock
+    int64_t noted_begin;             // log start in the slot: never stored lower again
     struct lt_slot *slot;
     struct lt_list keepers;
     int64_t slow_ms; // by how much its time is behind the store's, see retain.c
