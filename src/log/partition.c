@@ -377,7 +377,7 @@ static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost)
 int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin) {
     // A sync may store its durable end while a release has stored its log start and not moved it
     // yet: the files it gives back must not be missed after a power cut.
-    begin = p->noted_begin = begin > p->noted_begin ? begin : p->noted_begin;
+    begin = begin > p->noted_begin ? begin : p->noted_begin;
     struct lt_slots *slots = &p->mq->log->slots;
     if (!p->mq->dir)
         return 0;
@@ -388,7 +388,10 @@ int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin
             return rc;
     }
     const int64_t values[4] = { durable_end, begin };
-    return lt_slot_store(slots, p->slot, values);
+    int rc = lt_slot_store(slots, p->slot, values);
+    if (rc == 0) // one that was not stored is no log start: nothing was given back for it
+        p->noted_begin = begin;
+    return rc;
 }
 
 int lt_partition_sync(struct lt_partition *p, int64_t upto) {
