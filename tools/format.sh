@@ -10,4 +10,4 @@ cd "$root"
 how=-i
 [ "${1:-}" = --check ] && how="--dry-run -Werror"
 # shellcheck disable=SC2086 # a list of words
-find src include tests examples bench -name '*.[ch]' -print0 | xargs -0 clang-format --style=file $how
+find src include tests examples bench \( -name '*.[ch]' -o -name '*.cpp' \) -print0 | xargs -0 clang-format --style=file $how

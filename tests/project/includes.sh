@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Who may include whom: leat.h <- base <- log <- {queue, pubsub} <- store. From another folder only its door header
-# (log/log.h, ...; base is all door). Nothing but libc in <>. tests/api, examples and bench see only the public headers (and bench its timing.h).
+# (log/log.h, ...; base is all door). Nothing but libc in <>. tests/api, examples and bench see only the public headers (and bench its own, and in peers/ those of one peer).
 set -eu
 cd "$LEAT_ROOT"
-find include src tests examples bench -name '*.[ch]' | LC_ALL=C sort | xargs awk '
+find include src tests examples bench -name '*.[ch]' -o -name '*.cpp' | LC_ALL=C sort | xargs awk '
 BEGIN {
     rank["base"] = 1; rank["log"] = 2; rank["queue"] = 3; rank["pubsub"] = 3; rank["store"] = 4
     n = split("assert byteswap complex ctype endian dirent dlfcn errno fcntl fenv float fnmatch ftw glob inttypes iso646 limits locale " \
@@ -27,6 +27,7 @@ function is_public(name) { return name == "leat.h" || name == "leat_test.h" }
     if (name !~ /\.h$/) { bad("is not a header"); next }
     if (angle) {
         if ((name in libc) || name ~ /^sys\//) next
+        if (dir[1] == "bench" && dir[2] == "peers") next
         if (dir[1] != "src" && dir[1] != "include" && (is_public(name) || name == "criterion/criterion.h")) next
         bad("is not of libc")
         next
@@ -46,7 +47,7 @@ function is_public(name) { return name == "leat.h" || name == "leat_test.h" }
         if (folder == "lib" && name != folder) next
         if (dir[2] == "api") bad("tests/api sees leat.h, leat_test.h and lib/ only")
         else if (!(folder in rank) || name == folder) bad("is not written as folder/file.h")
-    } else if (dir[1] == "bench" && name == "timing.h") next
+    } else if (dir[1] == "bench" && (name == "timing.h" || name ~ /^(harness|payload|histogram|peers)\.h$/)) next
     else bad(dir[1] " sees the public headers only")
 }
 END {

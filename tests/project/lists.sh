@@ -15,10 +15,11 @@ listed() { # FILE WORD LIST
 for file in $(find src -name '*.c'); do listed "$file" "${file#src/}" src/CMakeLists.txt; done
 for file in $(find tests -name '*.c' -not -path 'tests/plain/*'); do listed "$file" "${file#tests/}" tests/CMakeLists.txt; done
 for folder in examples bench; do
-    for file in $(find $folder -name '*.c'); do
+    for file in $(find $folder -name '*.c' -o -name '*.cpp'); do
         name=${file#"$folder"/}
+        name=${name#peers/}
         case $name in
-        unit_test.c) listed "$file" "$name" $folder/CMakeLists.txt ;;
+        unit_test.c | harness.c | server.c | *.cpp) listed "$file" "$name" $folder/CMakeLists.txt ;;
         *) listed "$file" "${name%.c}" $folder/CMakeLists.txt ;;
         esac
     done

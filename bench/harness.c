@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+#include "harness.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RUNS = 5, RUNS_MAX = 51, SECONDS_MAX = 300 };
+
+// What a run in its own process tells: shared memory.
+struct told {
+    double figure[FIGURES];
+    char why[300];
+    bool done;
+};
+static struct told *told;
+
+struct settings {
+    bool quick, json, list;
+    int runs, names;
+    char **name;
+    const char *dir;
+};
+
+struct sample {
+    double run[FIGURES][RUNS_MAX];
+    int runs;
+    char why[300]; // "": no run has failed
+};
+
+double now_s(void) {
+    return (double)now_ns() / 1e9;
+}
+
+uint64_t now_ns(void) {
+    struct timespec ts;
+    need(clock_gettime(CLOCK_MONOTONIC, &ts) == 0, "clock_gettime");
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+// ---- inside a run
+
+void fail(const char *why, ...) {
+    va_list args;
+    va_start(args, why);
+    (void)vsnprintf(told->why, sizeof told->why, why, args);
+    va_end(args);
+    _exit(1);
+}
+
+void must(int rc, const char *what) {
+    if (rc < 0)
+        fail("%s: %s: %s", what, leat_errname(rc), leat_errmsg());
+}
+
+void need(bool ok, const char *what) {
+    if (!ok)
+        fail("%s: %s", what, strerror(errno));
+}
+
+pthread_t start(void *(*work)(void *), void *arg) {
+    pthread_t t;
+    int rc = pthread_create(&t, NULL, work, arg);
+    if (rc != 0)
+        fail("pthread_create: %s", strerror(rc));
+    return t;
+}
+
+// ---- one run
+
+static void remove_tree(const char *dir) {
+    char *argv[] = { "rm", "-rf", "--", (char *)(uintptr_t)dir, NULL };
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)execvp(argv[0], argv);
+        _exit(127);
+    }
+    if (pid > 0)
+        (void)waitpid(pid, NULL, 0);
+}
+
+static void one_run(const struct settings *s, size_t work, run_fn *fn) {
+    char dir[PATH_MAX];
+    (void)snprintf(dir, sizeof dir, "%s/leat-bench-XXXXXX", s->dir);
+    memset(told, 0, sizeof *told);
+    if (!mkdtemp(dir)) {
+        (void)snprintf(told->why, sizeof told->why, "%.200s: %s", dir, strerror(errno));
+        return;
+    }
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct run r = { .dir = dir, .work = work };
+        (void)alarm(SECONDS_MAX);
+        fn(&r);
+        memcpy(told->figure, r.figure, sizeof r.figure);
+        told->done = true;
+        _exit(0);
+    }
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        (void)snprintf(told->why, sizeof told->why, "fork: %s", strerror(errno));
+    else if (WIFSIGNALED(status))
+        (void)snprintf(told->why, sizeof told->why, "ended by signal %d (%s)", WTERMSIG(status),
+                       strsignal(WTERMSIG(status)));
+    else if (!told->done && !told->why[0])
+        (void)snprintf(told->why, sizeof told->why, "ended with %d", WEXITSTATUS(status));
+    remove_tree(dir);
+}
+
+// ---- what is told
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const struct sample *s, int line) {
+    return s->run[line][s->runs / 2]; // sorted
+}
+
+// As people read it: 8.71 M, 352 k, 4.5.
+static const char *human(double v, char out[32]) {
+    const char *unit = "";
+    if (v >= 1e6)
+        v /= 1e6, unit = " M";
+    else if (v >= 1e4)
+        v /= 1e3, unit = " k";
+    (void)snprintf(out, 32, "%.*f%s", v >= 100 ? 0 : v >= 10 ? 1 : v >= 1 ? 2 : 3, v, unit);
+    return out;
+}
+
+static void print_line(const struct bench *b, const struct sample *s, int line) {
+    const struct line *l = &b->line[line];
+    char mid[32], low[32], high[32];
+    printf("%s%s, %s, %s is better\n", b->name, l->suffix, l->unit, l->better);
+    for (int i = 0; b->who[i].name; i++) {
+        if (!s[i].runs)
+            continue; // it failed, and was told so
+        double m = median(&s[i], line);
+        printf("  %-20s %10s   %10s to %-10s", b->who[i].name, human(m, mid),
+               human(s[i].run[line][0], low), human(s[i].run[line][s[i].runs - 1], high));
+        if (i > 0 && s[0].runs && m > 0)
+            printf(" leat / %s = %.2f", b->who[i].name, median(&s[0], line) / m);
+        printf("\n");
+    }
+}
+
+static void print_json(const struct bench *b, const struct sample *s, int line) {
+    const char *comma = "";
+    printf("{\"bench\":\"%s%s\",\"unit\":\"%s\",\"better\":\"%s\",\"leat\":%.6g,\"peers\":{",
+           b->name, b->line[line].suffix, b->line[line].unit, b->line[line].better,
+           median(&s[0], line));
+    for (int i = 1; b->who[i].name; i++) {
+        if (!s[i].runs)
+            continue;
+        printf("%s\"%s\":%.6g", comma, b->who[i].name, median(&s[i], line));
+        comma = ",";
+    }
+    printf("}}\n");
+}
+
+// ---- a bench
+
+static void progress(const struct settings *s, const struct bench *b, const char *who, int run) {
+    if (!isatty(STDERR_FILENO))
+        return;
+    (void)fprintf(stderr, "\r\033[K");
+    if (who)
+        (void)fprintf(stderr, "%s: run %d of %d, %s", b->name, run + 1, s->runs, who);
+}
+
+static void take(struct sample *s) {
+    if (!told->done) {
+        memcpy(s->why, told->why, sizeof s->why);
+        return;
+    }
+    for (int line = 0; line < FIGURES; line++)
+        s->run[line][s->runs] = told->figure[line];
+    s->runs++;
+}
+
+// Returns  whether leat did what it should.
+static bool run_bench(const struct settings *s, const struct bench *b) {
+    struct sample sample[CONTENDERS] = { 0 };
+    for (int run = 0; run < s->runs; run++)
+        for (int i = 0; b->who[i].name; i++) {
+            if (sample[i].why[0])
+                continue;
+            progress(s, b, b->who[i].name, run);
+            memcpy(told->why, "its package was not there at the build", 39);
+            told->done = false;
+            if (b->who[i].run)
+                one_run(s, s->quick ? b->quick : b->work, b->who[i].run);
+            take(&sample[i]);
+        }
+    progress(s, b, NULL, 0);
+    for (int i = 0; b->who[i].name; i++) {
+        if (sample[i].why[0]) { // in no figure: a part of its runs proves nothing
+            sample[i].runs = 0;
+            (void)fprintf(s->json ? stderr : stdout, "%s: %s: left out: %s\n", b->name,
+                          b->who[i].name, sample[i].why);
+        }
+        for (int line = 0; line < FIGURES; line++)
+            qsort(sample[i].run[line], (size_t)sample[i].runs, sizeof(double), by_value);
+    }
+    for (int line = 0; line < FIGURES && b->line[line].unit; line++)
+        if (!s->json)
+            print_line(b, sample, line);
+        else if (sample[0].runs)
+            print_json(b, sample, line);
+    (void)fflush(stdout);
+    return sample[0].runs > 0;
+}
+
+// ---- the command
+
+static bool wanted(const struct settings *s, const char *name) {
+    for (int i = 0; i < s->names; i++)
+        if (strcmp(s->name[i], name) == 0)
+            return true;
+    return s->names == 0;
+}
+
+static int usage(const char *program, const char *what) {
+    (void)fprintf(stderr,
+                  "%s: '%s'?\nusage: %s [NAME...] [--list] [--quick] [--json] [--runs N] "
+                  "[--dir DIRECTORY]\n",
+                  program, what, program);
+    return 2;
+}
+
+static bool parse(struct settings *s, int argc, char **argv, int *at) {
+    for (*at = 1; *at < argc; (*at)++) {
+        char *arg = argv[*at];
+        bool more = *at + 1 < argc;
+        if (strcmp(arg, "--quick") == 0)
+            s->quick = true;
+        else if (strcmp(arg, "--json") == 0)
+            s->json = true;
+        else if (strcmp(arg, "--list") == 0)
+            s->list = true;
+        else if (strcmp(arg, "--dir") == 0 && more)
+            s->dir = argv[++*at];
+        else if (strcmp(arg, "--runs") == 0 && more) {
+            s->runs = atoi(argv[++*at]);
+            if (s->runs < 1 || s->runs > RUNS_MAX)
+                return false;
+        } else if (arg[0] == '-')
+            return false;
+        else
+            s->name[s->names++] = arg;
+    }
+    return true;
+}
+
+int bench_main(int argc, char **argv, const struct bench *table, size_t n) {
+    struct settings s = { .runs = RUNS, .dir = ".", .name = argv }; // names: argv from 0 on
+    char program[256];
+    int at;
+    (void)snprintf(program, sizeof program, "%s", argv[0]);
+    if (!parse(&s, argc, argv, &at))
+        return usage(program, argv[at < argc ? at : argc - 1]);
+    told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (told == MAP_FAILED) {
+        perror("mmap");
+        return 1;
+    }
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) {
+        if (!wanted(&s, table[i].name))
+            continue;
+        if (s.list)
+            printf("%-22s %s\n", table[i].name, table[i].about);
+        else
+            ok = run_bench(&s, &table[i]) && ok;
+    }
+    return ok ? 0 : 1;
+}

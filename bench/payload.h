@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+// payload: what the benches move, and the proof that it arrived. Value i bears its number in front
+// and at its end; the tally of a receiver adds up all bytes and compares the two numbers. Sums do
+// not depend on the order.
+#ifndef LEAT_BENCH_PAYLOAD_H
+#define LEAT_BENCH_PAYLOAD_H
+
+#include "harness.h"
+
+#include <stdint.h>
+#include <string.h>
+
+enum { VALUE = 100 };
+
+struct tally {
+    uint64_t count, sum, torn;
+};
+
+// Once, before payload_number.
+static inline void payload_init(unsigned char *v, size_t size) {
+    memset(v, 'x', size);
+}
+
+// size: at least 16.
+static inline void payload_number(unsigned char *v, size_t size, uint64_t i) {
+    memcpy(v, &i, sizeof i);
+    memcpy(v + size - sizeof i, &i, sizeof i);
+}
+
+static inline void tally_add(struct tally *t, const void *value, size_t size) {
+    const unsigned char *v = value;
+    uint64_t word, first, last, sum = 0;
+    if (size < 2 * sizeof word) {
+        t->torn++;
+        return;
+    }
+    for (size_t i = 0; i + sizeof word <= size; i += sizeof word) {
+        memcpy(&word, v + i, sizeof word);
+        sum += word;
+    }
+    memcpy(&first, v, sizeof first);
+    memcpy(&last, v + size - sizeof last, sizeof last);
+    t->count++;
+    t->sum += sum + last;
+    t->torn += first != last;
+}
+
+// Ends the run unless t has exactly the values 0..n-1, each as often as `times`.
+static inline void tally_check(const struct tally *t, size_t size, uint64_t n, uint64_t times) {
+    struct tally all = { 0 };
+    unsigned char v[4096];
+    payload_init(v, size);
+    for (uint64_t i = 0; i < n; i++) {
+        payload_number(v, size, i);
+        tally_add(&all, v, size);
+    }
+    if (t->count != n * times)
+        fail("%llu messages of %llu arrived", (unsigned long long)t->count,
+             (unsigned long long)(n * times));
+    if (t->torn != 0 || t->sum != all.sum * times)
+        fail("%llu messages arrived, but not as they were sent", (unsigned long long)t->count);
+}
+
+#endif
