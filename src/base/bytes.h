@@ -9,50 +9,48 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+// Little-endian there and back; nothing where the machine is.
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define BYTES_LE(bits, v) __builtin_bswap##bits(v)
+#else
+#define BYTES_LE(bits, v) (v)
+#endif
 
 // lt_get_u16, _u32, _u64 load a little-endian number from p, at any alignment.
 static inline uint16_t lt_get_u16(const void *p) {
-    const uint8_t *b = p;
-    return (uint16_t)(b[0] | b[1] << 8);
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return BYTES_LE(16, v);
 }
 
 static inline uint32_t lt_get_u32(const void *p) {
-    const uint8_t *b = p;
-    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return BYTES_LE(32, v);
 }
 
 static inline uint64_t lt_get_u64(const void *p) {
-    const uint8_t *b = p;
-    return (uint64_t)b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24 |
-           (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48 |
-           (uint64_t)b[7] << 56;
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return BYTES_LE(64, v);
 }
 
 // lt_put_u16, _u32, _u64 store v at p as little-endian, at any alignment.
 static inline void lt_put_u16(void *p, uint16_t v) {
-    uint8_t *b = p;
-    b[0] = (uint8_t)v;
-    b[1] = (uint8_t)(v >> 8);
+    v = BYTES_LE(16, v);
+    memcpy(p, &v, sizeof v);
 }
 
 static inline void lt_put_u32(void *p, uint32_t v) {
-    uint8_t *b = p;
-    b[0] = (uint8_t)v;
-    b[1] = (uint8_t)(v >> 8);
-    b[2] = (uint8_t)(v >> 16);
-    b[3] = (uint8_t)(v >> 24);
+    v = BYTES_LE(32, v);
+    memcpy(p, &v, sizeof v);
 }
 
 static inline void lt_put_u64(void *p, uint64_t v) {
-    uint8_t *b = p;
-    b[0] = (uint8_t)v;
-    b[1] = (uint8_t)(v >> 8);
-    b[2] = (uint8_t)(v >> 16);
-    b[3] = (uint8_t)(v >> 24);
-    b[4] = (uint8_t)(v >> 32);
-    b[5] = (uint8_t)(v >> 40);
-    b[6] = (uint8_t)(v >> 48);
-    b[7] = (uint8_t)(v >> 56);
+    v = BYTES_LE(64, v);
+    memcpy(p, &v, sizeof v);
 }
 
 // lt_align8 rounds n up to a multiple of 8. Above UINT64_MAX - 7 it wraps: check first.

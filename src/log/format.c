@@ -189,13 +189,19 @@ static uint8_t *format_put_header(uint8_t *at, const leat_header *h) {
     return h->value.data ? format_put_nul(at, h->value.data, h->value.size) : at;
 }
 
-static uint32_t format_head_crc(const uint8_t *at, uint64_t uid, int64_t offset) {
-    uint8_t all[44];
-    memcpy(all, at, 4);
-    memcpy(all + 4, at + 8, 24);
-    lt_put_u64(all + 28, uid);
-    lt_put_u64(all + 36, (uint64_t)offset);
-    return lt_crc32c(0, all, sizeof all);
+// The checksum of a record's header: of its bytes but the checksum itself, of the segment's uid and
+// of the offset. body, time and shape are its words at 8, 16 and 24: made from numbers and stored
+// in whole words, because a load of bytes that were just stored in pieces waits for all of them.
+static uint32_t format_head_crc(uint32_t total, const uint64_t word[3], uint64_t uid,
+                                int64_t offset) {
+    uint8_t all[48];
+    lt_put_u64(all, total | word[0] << 32);
+    lt_put_u64(all + 8, word[0] >> 32 | word[1] << 32);
+    lt_put_u64(all + 16, word[1] >> 32 | word[2] << 32);
+    lt_put_u64(all + 24, word[2] >> 32 | uid << 32);
+    lt_put_u64(all + 32, uid >> 32 | (uint64_t)offset << 32);
+    lt_put_u64(all + 40, (uint64_t)offset >> 32);
+    return lt_crc32c(0, all, 44);
 }
 
 void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp) {
@@ -203,15 +209,20 @@ void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stam
     unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
                      (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u) |
                      (stamp->more ? (unsigned)LT_RECORD_MORE : 0u);
-    lt_put_u32(at, plan->total);
-    lt_put_u32(at + 8, plan->body_crc);
-    lt_put_u32(at + 12, (uint32_t)(stamp->offset - stamp->base));
-    lt_put_u64(at + 16, (uint64_t)stamp->timestamp_ms);
-    lt_put_u16(at + 24, stamp->behind);
-    at[26] = (uint8_t)(r->header_count + plan->extra_count);
-    at[27] = (uint8_t)flags;
-    lt_put_u32(at + 28, r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH);
-    lt_put_u32(at + 4, format_head_crc(at, stamp->uid, stamp->offset));
+    unsigned headers = (unsigned)(r->header_count + plan->extra_count);
+    uint32_t key_size = r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH;
+    const uint64_t word[3] = {
+        // at 8: body_crc, offset in the segment; 16: time;
+        // 24: u16 behind, u8 headers, u8 flags, key_size
+        plan->body_crc | (uint64_t)(stamp->offset - stamp->base) << 32,
+        (uint64_t)stamp->timestamp_ms,
+        stamp->behind | headers << 16 | (uint64_t)flags << 24 | (uint64_t)key_size << 32
+    };
+    uint32_t crc = format_head_crc(plan->total, word, stamp->uid, stamp->offset);
+    lt_put_u64(at + lt_align8(plan->total) - 8, 0); // padding; the rest of it is overwritten
+    lt_put_u64(at, plan->total | (uint64_t)crc << 32);
+    for (int i = 0; i < 3; i++)
+        lt_put_u64(at + 8 + 8 * i, word[i]);
     uint8_t *to = at + LT_RECORD_HEADER;
     if (r->key.data)
         to = format_put_nul(to, r->key.data, r->key.size);
@@ -220,8 +231,7 @@ void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stam
     for (size_t i = 0; i < plan->extra_count; i++)
         to = format_put_header(to, &plan->extra[i]);
     if (r->value.data)
-        to = format_put_nul(to, r->value.data, r->value.size);
-    memset(to, 0, (size_t)(at + lt_align8(plan->total) - to));
+        (void)format_put_nul(to, r->value.data, r->value.size);
 }
 
 // ---- reading
@@ -274,7 +284,8 @@ uint32_t lt_record_check(const uint8_t *at, uint64_t room, uint64_t uid, int64_t
     uint32_t total = lt_get_u32(at);
     if (total < LT_RECORD_HEADER || total > UINT32_MAX - 8 || lt_align8(total) > room)
         return 0;
-    if (lt_get_u32(at + 4) != format_head_crc(at, uid, offset) ||
+    const uint64_t word[3] = { lt_get_u64(at + 8), lt_get_u64(at + 16), lt_get_u64(at + 24) };
+    if (lt_get_u32(at + 4) != format_head_crc(total, word, uid, offset) ||
         (int64_t)lt_get_u32(at + 12) != offset - base)
         return 0;
     uint64_t body = total - LT_RECORD_HEADER;

@@ -118,6 +118,7 @@ struct lt_batch {
     const struct lt_plan *first;
     uint64_t bytes; // as they are stored, padding counted
     int64_t count;
+    bool durable; // lt_partition_sync will be asked for it at once
 };
 
 // lt_stamp is what a record gets from its place in the log.

@@ -64,6 +64,7 @@ static int many_append(struct many *m) {
         if (part->batch.count == 0)
             continue;
         rc = lt_fault(t->mq, LEAT_OP_APPEND, t->name, part->p->number, true);
+        part->batch.durable = m->send->acks == LEAT_ACKS_DISK;
         if (rc == 0)
             rc = lt_partition_append(part->p, &part->batch, &part->first);
     }

@@ -229,6 +229,21 @@ static void partition_trace_batch(const struct lt_partition *p, const struct lt_
     }
 }
 
+// Locks: the partition's. Returns  whether somebody waits for it: ring the topic's bell.
+static bool partition_set_durable(struct lt_partition *p, int64_t end) {
+    int64_t before = atomic_load_explicit(&p->durable_end, memory_order_relaxed);
+    p->made_durable += (uint64_t)(end - before);
+    atomic_store_explicit(&p->durable_end, end, memory_order_release);
+    bool ring = p->armed_durable;
+    p->armed_durable = false;
+    return ring;
+}
+
+// In memory there is nothing to wait for, unless a sync was told to fail.
+static bool partition_syncs_at_once(const struct lt_partition *p) {
+    return !p->mq->dir && !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed);
+}
+
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {
     int64_t ts = batch->count == 1 ? batch->first->record->timestamp_ms : 0;
     int64_t wall_ms = lt_wall_ms(p->mq), now_ms = partition_time(p, wall_ms);
@@ -244,6 +259,8 @@ int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, le
     p->rolled = false;
     int64_t dirty = atomic_load_explicit(&p->mq->dirty_bytes, memory_order_relaxed);
     int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
+    if (rc == 0 && batch->durable && partition_syncs_at_once(p))
+        ring |= partition_set_durable(p, end);
     lt_unlock(&p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);
@@ -396,6 +413,9 @@ int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin
 
 int lt_partition_sync(struct lt_partition *p, int64_t upto) {
     int rc = 0;
+    bool ring = false;
+    if (atomic_load_explicit(&p->durable_end, memory_order_acquire) >= upto)
+        return 0;
     lt_lock(&p->lock);
     while (atomic_load_explicit(&p->durable_end, memory_order_relaxed) < upto && rc == 0) {
         if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed)) {
@@ -413,8 +433,7 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
             p->syncing = false;
             p->poisoned = lost;
             if (rc == 0 && atomic_load(&p->durable_end) < target) { // a release may be ahead
-                p->made_durable += (uint64_t)(target - atomic_load(&p->durable_end));
-                atomic_store(&p->durable_end, target);
+                ring |= partition_set_durable(p, target);
                 // Not having it stored costs recovery some evidence, never a record: a failure
                 // here is not the sender's.
                 (void)lt_partition_note(p, target, atomic_load(&p->begin));
@@ -422,8 +441,6 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
             lt_cond_broadcast(&p->synced);
         }
     }
-    bool ring = p->armed_durable;
-    p->armed_durable = false;
     lt_unlock(&p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);

@@ -77,7 +77,10 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     rc = lt_fault(p->mq, LEAT_OP_APPEND, s->topic->name, p->number, true);
     if (rc != 0)
         return rc;
-    const struct lt_batch batch = { .first = &plan, .bytes = lt_align8(plan.total), .count = 1 };
+    const struct lt_batch batch = { .first = &plan,
+                                    .bytes = lt_align8(plan.total),
+                                    .count = 1,
+                                    .durable = s->acks == LEAT_ACKS_DISK };
     rc = lt_partition_append(p, &batch, &where);
     if (rc == 0 && s->acks == LEAT_ACKS_DISK) {
         rc = lt_partition_sync(p, where.offset + 1);
