@@ -108,3 +108,16 @@ int64_t lt_real_ns(void) {
     (void)clock_gettime(CLOCK_MONOTONIC, &ts);
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
+
+static inline void sync_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
+void lt_back_off(int64_t ns) {
+    for (int64_t until = lt_real_ns() + ns; lt_real_ns() < until;)
+        sync_pause();
+}

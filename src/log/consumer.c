@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000 };
+enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000, CONSUMER_BACK_OFF_NS = 20000 };
 
 struct consumer_part {
     struct lt_cursor cursor;   // offset -1: no place to start, see LEAT_NONE
@@ -312,6 +312,12 @@ static bool consumer_arm(leat_consumer *c) {
     return false;
 }
 
+// A consumer that is faster than its producers would sleep at each record: a short wait first, and
+// there are several, for a wake-up that would have cost both sides more.
+static bool consumer_backs_off(const leat_consumer *c) {
+    return c->mq->clock.mode == LEAT_CLOCK_SYSTEM && c->part_count > 0;
+}
+
 static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
     int64_t deadline = -1;
     consumer_end_views(c);
@@ -321,8 +327,13 @@ static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
             rc = consumer_gather(c, n);
         if (rc != 0 || *n > 0 || timeout_ms == 0)
             return rc;
-        if (deadline < 0)
+        if (deadline < 0) {
             deadline = lt_add_ms(lt_now_ns(c->mq), timeout_ms);
+            if (consumer_backs_off(c)) {
+                lt_back_off(CONSUMER_BACK_OFF_NS);
+                continue;
+            }
+        }
         if (consumer_arm(c))
             continue;
         rc = lt_wait(c->mq, &c->waiter, deadline);

@@ -2,6 +2,7 @@
 #include "log/segment.h"
 
 #include "base/bytes.h"
+#include "log/topic.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -71,6 +72,8 @@ static void segment_free(struct lt_segment *s) {
     lt_segment_clean(s, s->dirty);
     lt_stretch_fini(&s->index);
     lt_stretch_fini(&s->newest_to);
+    if (!s->in_file)
+        lt_spare_keep(s);
     segment_unmap(s);
     lt_segment_close_fd(s);
     if (!s->in_file)
@@ -124,7 +127,7 @@ int lt_segment_ready_fd(struct lt_segment *s) {
 
 int lt_segment_map(struct lt_segment *s) {
     leat *mq = s->mq;
-    if (s->map)
+    if (s->map || (!s->in_file && lt_spare_use(s)))
         return 0;
     int rc = lt_segment_ready_fd(s);
     if (rc != 0)
@@ -165,6 +168,15 @@ void lt_segment_unready(struct lt_segment *s) {
         lt_segment_close_fd(s);
 }
 
+// Returns  false: it would be more than the store may have.
+static bool segment_count_memory(leat *mq, int64_t more) {
+    int64_t sum = atomic_fetch_add_explicit(&mq->memory_bytes, more, memory_order_relaxed);
+    if (sum + more <= mq->memory_max_bytes)
+        return true;
+    atomic_fetch_sub_explicit(&mq->memory_bytes, more, memory_order_relaxed);
+    return false;
+}
+
 // Gets `more` bytes from the file system or from what a memory store may have.
 static int segment_allocate(struct lt_segment *s, int64_t more) {
     leat *mq = s->mq;
@@ -176,13 +188,10 @@ static int segment_allocate(struct lt_segment *s, int64_t more) {
         if (rc < 0)
             return lt_fail_os(rc, "allocating %lld bytes of a segment in %s", (long long)more,
                               mq->dir);
-    } else {
-        int64_t sum = atomic_fetch_add_explicit(&mq->memory_bytes, more, memory_order_relaxed);
-        if (sum + more > mq->memory_max_bytes) {
-            atomic_fetch_sub_explicit(&mq->memory_bytes, more, memory_order_relaxed);
-            return lt_fail(LEAT_EFULL, "the memory store is at its memory_max_bytes of %lld",
-                           (long long)mq->memory_max_bytes);
-        }
+    } else if (!segment_count_memory(mq, more) &&
+               !(lt_spares_drop(mq) && segment_count_memory(mq, more))) {
+        return lt_fail(LEAT_EFULL, "the memory store is at its memory_max_bytes of %lld",
+                       (long long)mq->memory_max_bytes);
     }
     s->allocated += (uint64_t)more;
     return 0;

@@ -306,6 +306,7 @@ static void log_free(leat *mq) {
     lt_map_fini(&log->topic_ids);
     lt_map_fini(&log->group_ids);
     log_free_names(mq);
+    lt_spares_fini(mq);
     lt_mutex_fini(&log->table);
     lt_mutex_fini(&log->admin);
     lt_free(&mq->mem, log);
@@ -322,6 +323,9 @@ int lt_log_open(leat *mq, bool create) {
     rc = lt_mutex_init(&log->table, LT_RANK_TABLE);
     if (rc != 0)
         goto no_table;
+    rc = lt_spares_init(&log->spares);
+    if (rc != 0)
+        goto no_spares;
     uint64_t seed = lt_chance_next(mq);
     lt_map_init(&log->topics, &mq->mem, seed);
     lt_map_init(&log->queue_names, &mq->mem, seed);
@@ -355,7 +359,9 @@ int lt_log_open(leat *mq, bool create) {
         log_free(mq);
     return rc;
 no_sync:
+    lt_spares_fini(mq);
     mq->log = NULL;
+no_spares:
     lt_mutex_fini(&log->table);
 no_table:
     lt_mutex_fini(&log->admin);

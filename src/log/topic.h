@@ -8,6 +8,7 @@
 #include "log/manifest.h"
 #include "log/partition.h"
 #include "log/slots.h"
+#include "log/spare.h"
 
 enum { LT_PARTITIONS_MAX = 1024, LT_TOPICS_MAX = 65535 };
 
@@ -42,6 +43,7 @@ static inline struct lt_partition *lt_topic_part(const leat_topic *t, int64_t i)
 struct lt_log {
     struct lt_manifest manifest;
     struct lt_slots slots;
+    struct lt_spares spares;
     struct lt_mutex admin;     // held by whoever creates or deletes topics and queues
     struct lt_mutex table;     // guards the maps and `all`
     struct lt_map topics;      // name to leat_topic
