@@ -23,7 +23,7 @@ enum { FIGURES = 8, CONTENDERS = 10 };
 struct run {
     const char *dir;        // an empty directory of this run, on the file system asked for
     size_t work;            // how many operations
-    double figure[FIGURES]; // the result: one for each line of the bench
+    double figure[FIGURES]; // the result: one for each line of the bench; NAN, as it begins: none
 };
 typedef void run_fn(struct run *r);
 
@@ -41,6 +41,7 @@ struct line {
 struct bench {
     const char *name, *about; // about: one line of what is measured
     size_t work, quick;       // operations in a run; with --quick
+    size_t memory;            // bytes that an operation leaves behind, about; see warm_memory
     struct line line[FIGURES];
     struct contender who[CONTENDERS]; // ends with a name NULL; leat is the first
 };

@@ -25,6 +25,14 @@ static inline void histogram_add(struct histogram *h, uint64_t ns) {
         h->max = ns;
 }
 
+static inline void histogram_merge(struct histogram *h, const struct histogram *other) {
+    for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+        h->bucket[i] += other->bucket[i];
+    h->count += other->count;
+    if (other->max > h->max)
+        h->max = other->max;
+}
+
 // Microseconds below or at which `share` (0..1) of what was added lies.
 static inline double histogram_us(const struct histogram *h, double share) {
     uint64_t seen = 0, wanted = (uint64_t)(share * (double)h->count + 0.5);

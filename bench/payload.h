@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { VALUE = 100 };
+enum { VALUE = 100, VALUE_MIN = 50, VALUE_MAX = 149 };
 
 struct tally {
     uint64_t count, sum, torn;
@@ -25,6 +25,14 @@ static inline void payload_init(unsigned char *v, size_t size) {
 static inline void payload_number(unsigned char *v, size_t size, uint64_t i) {
     memcpy(v, &i, sizeof i);
     memcpy(v + size - sizeof i, &i, sizeof i);
+}
+
+// Value i where sizes differ: each from VALUE_MIN to VALUE_MAX as often. Returns  its size.
+static inline size_t payload_of_any_size(unsigned char v[VALUE_MAX], uint64_t i) {
+    size_t size = VALUE_MIN + (size_t)(i % (VALUE_MAX - VALUE_MIN + 1));
+    payload_init(v, size);
+    payload_number(v, size, i);
+    return size;
 }
 
 static inline void tally_add(struct tally *t, const void *value, size_t size) {
@@ -45,6 +53,16 @@ static inline void tally_add(struct tally *t, const void *value, size_t size) {
     t->torn += first != last;
 }
 
+// Ends the run unless what was seen is what was sent, each as often as `times`.
+static inline void tally_compare(const struct tally *seen, const struct tally *sent,
+                                 uint64_t times) {
+    if (seen->count != sent->count * times)
+        fail("%llu messages of %llu arrived", (unsigned long long)seen->count,
+             (unsigned long long)(sent->count * times));
+    if (seen->torn != 0 || seen->sum != sent->sum * times)
+        fail("%llu messages arrived, but not as they were sent", (unsigned long long)seen->count);
+}
+
 // Ends the run unless t has exactly the values 0..n-1, each as often as `times`.
 static inline void tally_check(const struct tally *t, size_t size, uint64_t n, uint64_t times) {
     struct tally all = { 0 };
@@ -54,11 +72,7 @@ static inline void tally_check(const struct tally *t, size_t size, uint64_t n, u
         payload_number(v, size, i);
         tally_add(&all, v, size);
     }
-    if (t->count != n * times)
-        fail("%llu messages of %llu arrived", (unsigned long long)t->count,
-             (unsigned long long)(n * times));
-    if (t->torn != 0 || t->sum != all.sum * times)
-        fail("%llu messages arrived, but not as they were sent", (unsigned long long)t->count);
+    tally_compare(t, &all, times);
 }
 
 #endif
