@@ -21,6 +21,32 @@ PEER(glib_stream);
 PEER(zeromq_stream); // PUSH and PULL, inproc
 PEER(nng_stream);    // PUSH and PULL, inproc
 
+// Appends by one thread.
+PEER(bare_memory_append); // the limits: checksum, copy, index
+PEER(bare_disk_append);
+PEER(bare_1k_append);
+PEER(sqlite_memory_append);
+PEER(sqlite_wal_append); // synchronous=NORMAL
+PEER(redis_append);      // streams, pipelined
+
+// Appends that wait for the disk: one thread, 16, one with 100 records at a time.
+PEER(bare_durable_1); // store and fdatasync
+PEER(bare_durable_16);
+PEER(bare_durable_100);
+PEER(sqlite_full_durable_1); // WAL, synchronous=FULL
+PEER(sqlite_full_durable_16);
+PEER(sqlite_full_durable_100);
+
+// A queue, one thread, one message at a time: send, receive, ack.
+PEER(bare_queue); // the limit: checksum, copy, index, two words
+PEER(sqlite_memory_queue);
+PEER(sqlite_wal_queue);
+PEER(beanstalkd_queue);
+PEER(redis_queue); // lists
+
+// Bytes in the file beyond the value.
+PEER(sqlite_bytes);
+
 #ifdef __cplusplus
 }
 #endif
