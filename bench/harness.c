@@ -22,10 +22,14 @@ struct told {
     bool done;
 };
 static struct told *told;
+enum plant planted;
 
 struct settings {
     bool quick, json, list;
     int runs, names;
+    size_t work; // 0: what the bench says
+    enum plant plant;
+    FILE *keep; // the lines of JSON go there, too; or NULL
     char **name;
     const char *dir;
 };
@@ -49,10 +53,15 @@ uint64_t now_ns(void) {
 // ---- inside a run
 
 void fail(const char *why, ...) {
+    char text[sizeof told->why];
     va_list args;
     va_start(args, why);
-    (void)vsnprintf(told->why, sizeof told->why, why, args);
+    (void)vsnprintf(text, sizeof text, why, args);
     va_end(args);
+    if (told)
+        memcpy(told->why, text, sizeof text);
+    else // not in a run: a program with a main of its own
+        (void)fprintf(stderr, "%s\n", text);
     _exit(1);
 }
 
@@ -97,7 +106,7 @@ static void warm_memory(size_t size) {
 }
 
 static void one_run(const struct settings *s, const struct bench *b, run_fn *fn) {
-    size_t work = s->quick ? b->quick : b->work;
+    size_t work = s->work ? s->work : s->quick ? b->quick : b->work;
     char dir[PATH_MAX];
     (void)snprintf(dir, sizeof dir, "%s/leat-bench-XXXXXX", s->dir);
     memset(told, 0, sizeof *told);
@@ -173,18 +182,19 @@ static void print_line(const struct bench *b, const struct sample *s, int line) 
     }
 }
 
-static void print_json(const struct bench *b, const struct sample *s, int line) {
+static void print_json(const struct bench *b, const struct sample *s, int line, FILE *out) {
     const char *comma = "";
-    printf("{\"bench\":\"%s%s\",\"unit\":\"%s\",\"better\":\"%s\",\"leat\":%.6g,\"peers\":{",
-           b->name, b->line[line].suffix, b->line[line].unit, b->line[line].better,
-           median(&s[0], line));
+    (void)fprintf(out,
+                  "{\"bench\":\"%s%s\",\"unit\":\"%s\",\"better\":\"%s\",\"leat\":%.6g,\"peers\":{",
+                  b->name, b->line[line].suffix, b->line[line].unit, b->line[line].better,
+                  median(&s[0], line));
     for (int i = 1; b->who[i].name; i++) {
         if (!tells(&s[i], line))
             continue;
-        printf("%s\"%s\":%.6g", comma, b->who[i].name, median(&s[i], line));
+        (void)fprintf(out, "%s\"%s\":%.6g", comma, b->who[i].name, median(&s[i], line));
         comma = ",";
     }
-    printf("}}\n");
+    (void)fprintf(out, "}}\n");
 }
 
 // ---- a bench
@@ -217,6 +227,7 @@ static bool run_bench(const struct settings *s, const struct bench *b) {
             progress(s, b, b->who[i].name, run);
             memcpy(told->why, "its package was not there at the build", 39);
             told->done = false;
+            planted = i == 0 ? s->plant : PLANT_NONE;
             if (b->who[i].run)
                 one_run(s, b, b->who[i].run);
             take(&sample[i]);
@@ -231,13 +242,16 @@ static bool run_bench(const struct settings *s, const struct bench *b) {
         for (int line = 0; line < FIGURES; line++)
             qsort(sample[i].run[line], (size_t)sample[i].runs, sizeof(double), by_value);
     }
-    for (int line = 0; line < FIGURES && b->line[line].unit; line++)
+    for (int line = 0; line < FIGURES && b->line[line].unit; line++) {
         if (sample[0].runs && !tells(&sample[0], line))
             continue; // not in a run of this size
-        else if (!s->json)
+        if (!s->json)
             print_line(b, sample, line);
-        else if (sample[0].runs)
-            print_json(b, sample, line);
+        if (s->json && sample[0].runs)
+            print_json(b, sample, line, stdout);
+        if (s->keep && sample[0].runs)
+            print_json(b, sample, line, s->keep);
+    }
     (void)fflush(stdout);
     return sample[0].runs > 0;
 }
@@ -251,34 +265,67 @@ static bool wanted(const struct settings *s, const char *name) {
     return s->names == 0;
 }
 
+// Returns  a name that is asked for and not in the table, or NULL.
+static const char *unknown(const struct settings *s, const struct bench *table, size_t n) {
+    for (int i = 0; i < s->names; i++) {
+        size_t at = 0;
+        while (at < n && strcmp(s->name[i], table[at].name) != 0)
+            at++;
+        if (at == n)
+            return s->name[i];
+    }
+    return NULL;
+}
+
 static int usage(const char *program, const char *what) {
     (void)fprintf(stderr,
                   "%s: '%s'?\nusage: %s [NAME...] [--list] [--quick] [--json] [--runs N] "
-                  "[--dir DIRECTORY]\n",
+                  "[--dir DIRECTORY] [--work N] [--keep FILE]\n",
                   program, what, program);
     return 2;
+}
+
+// Returns  false if there is no such option with a value, or not this one.
+static bool parse_value(struct settings *s, const char *option, const char *value) {
+    if (strcmp(option, "--dir") == 0)
+        return s->dir = value, true;
+    if (strcmp(option, "--keep") == 0)
+        return s->keep || (s->keep = fopen(value, "a"));
+    if (strcmp(option, "--plant") == 0) {
+        s->plant = strcmp(value, "lost") == 0   ? PLANT_LOST
+                   : strcmp(value, "torn") == 0 ? PLANT_TORN
+                                                : PLANT_NONE;
+        return s->plant != PLANT_NONE;
+    }
+    char *end;
+    errno = 0;
+    unsigned long n = strtoul(value, &end, 10);
+    if (errno != 0 || *end || value[0] < '0' || value[0] > '9' || n == 0)
+        return false;
+    if (strcmp(option, "--work") == 0)
+        s->work = n;
+    else if (strcmp(option, "--runs") == 0 && n <= RUNS_MAX)
+        s->runs = (int)n;
+    else
+        return false;
+    return true;
 }
 
 static bool parse(struct settings *s, int argc, char **argv, int *at) {
     for (*at = 1; *at < argc; (*at)++) {
         char *arg = argv[*at];
-        bool more = *at + 1 < argc;
         if (strcmp(arg, "--quick") == 0)
             s->quick = true;
         else if (strcmp(arg, "--json") == 0)
             s->json = true;
         else if (strcmp(arg, "--list") == 0)
             s->list = true;
-        else if (strcmp(arg, "--dir") == 0 && more)
-            s->dir = argv[++*at];
-        else if (strcmp(arg, "--runs") == 0 && more) {
-            s->runs = atoi(argv[++*at]);
-            if (s->runs < 1 || s->runs > RUNS_MAX)
-                return false;
-        } else if (arg[0] == '-')
+        else if (arg[0] != '-')
+            s->name[s->names++] = arg;
+        else if (*at + 1 == argc || !parse_value(s, arg, argv[*at + 1]))
             return false;
         else
-            s->name[s->names++] = arg;
+            (*at)++;
     }
     return true;
 }
@@ -290,6 +337,9 @@ int bench_main(int argc, char **argv, const struct bench *table, size_t n) {
     (void)snprintf(program, sizeof program, "%s", argv[0]);
     if (!parse(&s, argc, argv, &at))
         return usage(program, argv[at < argc ? at : argc - 1]);
+    const char *name = unknown(&s, table, n);
+    if (name)
+        return usage(program, name);
     told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (told == MAP_FAILED) {
         perror("mmap");
@@ -303,6 +353,10 @@ int bench_main(int argc, char **argv, const struct bench *table, size_t n) {
             printf("%-22s %s\n", table[i].name, table[i].about);
         else
             ok = run_bench(&s, &table[i]) && ok;
+    }
+    if (s.keep && fclose(s.keep) != 0) {
+        perror("--keep");
+        ok = false;
     }
     return ok ? 0 : 1;
 }

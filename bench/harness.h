@@ -25,6 +25,11 @@ struct run {
     size_t work;            // how many operations
     double figure[FIGURES]; // the result: one for each line of the bench; NAN, as it begins: none
 };
+// A defect put in on purpose: what leat's receivers tally leaves out message 0, or bends it. The
+// run must fail. Set before a run starts, never in a peer's.
+enum plant { PLANT_NONE, PLANT_LOST, PLANT_TORN };
+extern enum plant planted;
+
 typedef void run_fn(struct run *r);
 
 struct contender {
@@ -46,11 +51,13 @@ struct bench {
     struct contender who[CONTENDERS]; // ends with a name NULL; leat is the first
 };
 
-// What a program's main returns. --list tells the names and ends; NAME... chooses; --quick, --json,
-// --runs N, --dir DIRECTORY.
+// What a program's main returns: 0, 1 if leat failed, 2 if the command was not understood. --list
+// tells the names and ends; NAME... chooses; --quick, --json, --runs N, --dir DIRECTORY; --work N
+// is how many operations; --keep FILE appends the lines of --json to it, too. --plant lost|torn
+// tries the check: see planted.
 int bench_main(int argc, char **argv, const struct bench *table, size_t n);
 
-// Inside a run: says why it failed (printf) and ends the run.
+// Inside a run: says why it failed (printf) and ends the run; else on stderr, and ends the process.
 __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *why, ...);
 // Ends the run if rc is an error of leat.
 void must(int rc, const char *what);

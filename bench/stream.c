@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-enum { GROUPS_MAX = 3 };
+enum { GROUPS_MAX = 3, SILENCE_MS = 10000 };
 
 struct sender {
     leat *mq;
@@ -37,9 +37,12 @@ struct reader {
 static void *poll_all(void *arg) {
     struct reader *r = arg;
     const leat_message *m;
-    while (r->seen.count + r->seen.torn < r->work) {
-        int n = leat_poll(r->c, LEAT_FOREVER, &m);
+    for (size_t got = 0; got < r->work;) {
+        int n = leat_poll(r->c, SILENCE_MS, &m);
         must(n, "leat_poll");
+        if (n == 0)
+            fail("%zu messages of %zu arrived, and no more", got, r->work);
+        got += (size_t)n;
         for (int i = 0; i < n; i++)
             tally_add(&r->seen, m[i].value.data, m[i].value.size);
     }
