@@ -26,6 +26,15 @@ need_build() { # what demo, test and check all need
     fi
 }
 
+# need_root: as_root is what apt-get runs under, "" or sudo without a question; 1 if nothing can be installed.
+need_root() {
+    as_root=""
+    command -v apt-get >/dev/null 2>&1 || return 1
+    [ "$(id -u)" -ne 0 ] || return 0
+    as_root="sudo -n"
+    command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null
+}
+
 # need_install NAME: installs $missing as root or through sudo without a question; else says how and ends with 2.
 need_install() {
     [ -n "$missing" ] || return 0
@@ -34,11 +43,7 @@ need_install() {
     if ! command -v apt-get >/dev/null 2>&1; then
         echo "dev $1: missing here: $packages (Debian's names; there is no apt-get to install them with)" >&2
         exit 2
-    elif [ "$(id -u)" -eq 0 ]; then
-        as_root=""
-    elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-        as_root="sudo -n"
-    else
+    elif ! need_root; then
         echo "dev $1: some packages are missing. Run this once, then ./dev $1 again:" >&2
         if command -v sudo >/dev/null 2>&1; then
             echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends $packages" >&2
@@ -47,7 +52,7 @@ need_install() {
         fi
         exit 2
     fi
-    echo "dev $1: installing $packages"
+    echo "dev $1: installing $packages" >&2
     # shellcheck disable=SC2086 # both are lists of words
     if ! { $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-install-recommends $packages; } >&2; then
         echo "dev $1: apt-get failed. What is needed: apt-get install -y --no-install-recommends $packages" >&2
