@@ -65,23 +65,29 @@ static void check_histograms(void) {
         fail("a histogram of nothing tells something");
 }
 
-enum damage { NONE, LOST, TWICE, SWAPPED_FOR, FRONT, MIDDLE, END, SHORT, DAMAGES };
+// What happens to message 7; BENT + i: its byte i.
+enum { NONE, LOST, TWICE, REPLACED, CROSSED, SHORT, BENT, DAMAGES = BENT + VALUE };
 
 // A receiver that sees 0..MESSAGES-1 with one damage, in the other order; then the check.
-static void receive(enum damage damage) {
-    unsigned char value[VALUE];
+static void receive(int damage) {
+    unsigned char value[VALUE], other[VALUE];
     struct tally t = { 0 };
     payload_init(value, sizeof value);
+    payload_init(other, sizeof other);
     for (uint64_t i = MESSAGES; i-- > 0;) {
-        payload_number(value, sizeof value, i == 7 && damage == SWAPPED_FOR ? 8 : i);
-        unsigned char bent[VALUE];
-        memcpy(bent, value, sizeof bent);
-        if (i == 7 && damage >= FRONT && damage <= END)
-            bent[damage == FRONT ? 0 : damage == MIDDLE ? VALUE / 2 : VALUE - 1] ^= 1;
-        if (i != 7 || damage != LOST)
-            tally_add(&t, bent, i == 7 && damage == SHORT ? 15 : sizeof bent);
-        if (i == 7 && damage == TWICE)
-            tally_add(&t, bent, sizeof bent);
+        int mine = i == 7 ? damage : NONE;
+        payload_number(value, sizeof value, mine == REPLACED ? 8 : i);
+        payload_number(other, sizeof other, i == 7 ? 8 : 7);
+        if (damage == CROSSED && (i == 7 || i == 8)) // the end of the one in the other
+            memcpy(value + VALUE / 2, other + VALUE / 2, VALUE / 2);
+        if (mine >= BENT)
+            value[mine - BENT] ^= 1;
+        if (mine != LOST)
+            tally_add(&t, value, mine == SHORT ? 15 : sizeof value);
+        if (mine == TWICE)
+            tally_add(&t, value, sizeof value);
+        if (mine >= BENT)
+            value[mine - BENT] ^= 1;
     }
     tally_check(&t, VALUE, MESSAGES, 1);
 }
@@ -94,7 +100,7 @@ static void check_tally(void) {
         if (pid == 0) {
             if (damage != NONE)
                 (void)fclose(stderr); // it says why, as it should
-            receive((enum damage)damage);
+            receive(damage);
             _exit(0);
         }
         need(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
