@@ -31,7 +31,7 @@ struct settings {
     enum plant plant;
     FILE *keep; // the lines of JSON go there, too; or NULL
     char **name;
-    const char *dir;
+    const char *dir, *only; // only: this contender, or NULL: all
 };
 
 struct sample {
@@ -217,12 +217,16 @@ static void take(struct sample *s) {
     s->runs++;
 }
 
+static bool is_asked(const struct settings *s, const char *who) {
+    return !s->only || strcmp(s->only, who) == 0;
+}
+
 // Returns  whether leat did what it should.
 static bool run_bench(const struct settings *s, const struct bench *b) {
     struct sample sample[CONTENDERS] = { 0 };
     for (int run = 0; run < s->runs; run++)
         for (int i = 0; b->who[i].name; i++) {
-            if (sample[i].why[0])
+            if (sample[i].why[0] || !is_asked(s, b->who[i].name))
                 continue;
             progress(s, b, b->who[i].name, run);
             memcpy(told->why, "its package was not there at the build", 39);
@@ -253,7 +257,7 @@ static bool run_bench(const struct settings *s, const struct bench *b) {
             print_json(b, sample, line, s->keep);
     }
     (void)fflush(stdout);
-    return sample[0].runs > 0;
+    return sample[0].runs > 0 || !is_asked(s, "leat");
 }
 
 // ---- the command
@@ -280,7 +284,7 @@ static const char *unknown(const struct settings *s, const struct bench *table, 
 static int usage(const char *program, const char *what) {
     (void)fprintf(stderr,
                   "%s: '%s'?\nusage: %s [NAME...] [--list] [--quick] [--json] [--runs N] "
-                  "[--dir DIRECTORY] [--work N] [--keep FILE]\n",
+                  "[--dir DIRECTORY] [--work N] [--keep FILE] [--only WHO]\n",
                   program, what, program);
     return 2;
 }
@@ -289,6 +293,8 @@ static int usage(const char *program, const char *what) {
 static bool parse_value(struct settings *s, const char *option, const char *value) {
     if (strcmp(option, "--dir") == 0)
         return s->dir = value, true;
+    if (strcmp(option, "--only") == 0)
+        return s->only = value, true;
     if (strcmp(option, "--keep") == 0)
         return s->keep || (s->keep = fopen(value, "a"));
     if (strcmp(option, "--plant") == 0) {

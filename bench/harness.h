@@ -52,9 +52,9 @@ struct bench {
 };
 
 // What a program's main returns: 0, 1 if leat failed, 2 if the command was not understood. --list
-// tells the names and ends; NAME... chooses; --quick, --json, --runs N, --dir DIRECTORY; --work N
-// is how many operations; --keep FILE appends the lines of --json to it, too. --plant lost|torn
-// tries the check: see planted.
+// tells the names and ends; NAME... chooses; --quick, --json, --runs N, --dir DIRECTORY; --only WHO
+// leaves the other contenders out, --work N is how many operations, --keep FILE appends the lines
+// of --json to it, too. --plant lost|torn tries the check: see planted.
 int bench_main(int argc, char **argv, const struct bench *table, size_t n);
 
 // Inside a run: says why it failed (printf) and ends the run; else on stderr, and ends the process.

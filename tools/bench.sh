@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     --quick) options="$options $1" ;;
     --json) options="$options $1" json=1 ;;
     --list) list=1 ;;
-    --plot | --dir | --runs | --work | --plant) # the last two try the benchmark itself
+    --plot | --dir | --runs | --only | --work | --plant) # the last three are for work on it
         [ $# -ge 2 ] || usage
         case $1 in
         --plot) plot=$(full_path "$2") ;;

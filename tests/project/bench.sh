@@ -60,6 +60,16 @@ for plant in lost torn; do
     try 1 stream stream-3groups --runs 1 --work 300 --dir "$dir" --plant $plant --json
     [ ! -s "$dir/out" ] || bad "a figure of a run that failed"
 done
+# Whatever moves messages finds a lost one.
+for program in append stream queue publish; do
+    [ -x "$bench/bench_$program" ] || continue
+    for name in $("$bench/bench_$program" --list | sed 's/ .*//'); do
+        try 1 $program "$name" --only leat --runs 1 --work 500 --dir "$dir" --plant lost
+        said out "^$name: leat: left out: .* messages .* arrived"
+    done
+done
+try 0 stream --only spsc-ring --runs 1 --work 300 --dir "$dir"
+not_said out "^  leat"
 for wrong in nosuch stream --nosuch --work '--work 0' '--work x' '--work 1x' '--work -1' '--runs 0' '--runs 52' \
     '--plant nosuch' --keep "--keep $dir/nosuch/x" '--work 99999999999999999999999'; do
     # shellcheck disable=SC2086 # words are wanted
