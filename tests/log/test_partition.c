@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static leat *mq;
@@ -220,6 +221,86 @@ Test(partition, one_sync_is_in_flight_whoever_wants_it, .init = make_root, .fini
         close_store(0);
         scratch_remove(dir);
     }
+}
+
+// ---- the log start in its slot
+
+enum { SMALL = 2000 }; // records in several segments
+
+static void send_small(void) {
+    open_store(1);
+    for (int i = 0; i < SMALL; i++)
+        ok(leat_send(quick, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+}
+
+// What a process would find that opens the store now, after a crash: it begins there, and each
+// record from there on can be read.
+static void crashed_store_begins_at(int64_t begin) {
+    char copy[SCRATCH_PATH];
+    leat *mine = mq;
+    leat_topic *my_topic = t;
+    int64_t end = range_of(0).end;
+    scratch_join(copy, root, "copy");
+    scratch_copy(dir, copy);
+    ok(leat_open(copy, &(leat_options){ .write = mode }, &mq));
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    cr_assert_eq(range_of(0).begin, begin);
+    cr_assert_eq(readable(0), (int)(end - begin));
+    ok(leat_close_all(mq, 0));
+    scratch_remove(copy);
+    mq = mine;
+    t = my_topic;
+}
+
+static bool meddle; // at the next sync of the slots
+
+static bool is_slots(int fd) {
+    char path[SCRATCH_PATH];
+    struct stat one, other;
+    scratch_join(path, dir, "slots");
+    return fstat(fd, &one) == 0 && stat(path, &other) == 0 && one.st_ino == other.st_ino;
+}
+
+static int meddling_sync(struct lt_os *self, int fd, bool is_dir) {
+    if (meddle && is_slots(fd)) {
+        meddle = false;
+        ok(leat_send(safe, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+    }
+    return bad_sync(self, fd, is_dir);
+}
+
+Test(partition, a_sync_brings_no_log_start_back_that_a_release_under_way_has_moved,
+     .init = make_root, .fini = drop_root) {
+    BOTH_MODES {
+        send_small();
+        os.sync = meddling_sync;
+        meddle = true; // while the new log start is made durable, before the files go
+        ok(leat_topic_delete_records(t, 0, SMALL - 500));
+        cr_assert(!meddle, "there was no sync of the slots");
+        cr_assert_eq(range_of(0).durable_end, SMALL + 1, "the other sync stored its durable end");
+        crashed_store_begins_at(SMALL - 500);
+        ok(leat_send(safe, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+        crashed_store_begins_at(SMALL - 500);
+        close_store(0);
+        scratch_remove(dir);
+    }
+}
+
+Test(partition, a_log_start_that_could_not_be_stored_is_in_no_later_store_of_the_slot,
+     .init = make_root, .fini = drop_root) {
+    mode = LEAT_WRITE_PWRITE; // a mapped slot cannot fail
+    send_small();
+    ok(leat_send(safe, t, &(leat_record){ .value = LEAT_STR("v") }, NULL)); // it has its slot
+    pwrite_error = EIO;
+    fails(LEAT_EIO, leat_topic_delete_records(t, 0, SMALL - 500));
+    pwrite_error = 0;
+    cr_assert_eq(range_of(0).begin, 0);
+    ok(leat_send(safe, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+    cr_assert_eq(readable(0), SMALL + 2);
+    crashed_store_begins_at(0);
+    ok(leat_topic_delete_records(t, 0, SMALL - 500)); // nothing stands in the way
+    crashed_store_begins_at(SMALL - 500);
+    close_store(0);
 }
 
 // ---- room

@@ -64,7 +64,7 @@ done
 for program in append stream queue publish; do
     [ -x "$bench/bench_$program" ] || continue
     for name in $("$bench/bench_$program" --list | sed 's/ .*//'); do
-        try 1 $program "$name" --only leat --runs 1 --work 500 --dir "$dir" --plant lost
+        try 1 "$program" "$name" --only leat --runs 1 --work 500 --dir "$dir" --plant lost
         said out "^$name: leat: left out: .* messages .* arrived"
     done
 done
