@@ -61,10 +61,10 @@ for plant in lost torn; do
     [ ! -s "$dir/out" ] || bad "a figure of a run that failed"
 done
 # Whatever moves messages finds a lost one.
-for program in append stream queue publish; do
+for program in append stream queue publish scale bytes; do
     [ -x "$bench/bench_$program" ] || continue
     for name in $("$bench/bench_$program" --list | sed 's/ .*//'); do
-        try 1 "$program" "$name" --only leat --runs 1 --work 500 --dir "$dir" --plant lost
+        try 1 "$program" "$name" --only leat --runs 1 --work 1000 --dir "$dir" --plant lost
         said out "^$name: leat: left out: .* messages .* arrived"
     done
 done
