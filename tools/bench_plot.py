@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 LEAT, LIMIT, PEER, INK = "#c8102e", "#8a8f98", "#b9c6d6", "#22262b"
-LIMITS = ("limit", "spsc-ring", "fdatasync-loop")  # what can only be neared
+LIMITS = ("limit", "spsc-ring", "fdatasync-loop")  # bare loops that keep no promise
 UNITS = {"op/s": "operations a second", "us": "microseconds", "bytes": "bytes", "ratio": "ratio"}
 BAR, GAP, HEAD = 1.0, 0.9, 1.1  # heights: of a bar, between benches, of a bench's name
 
@@ -28,16 +28,18 @@ def bars_of(figure):
     return [("leat", figure["leat"])] + others
 
 
+def frame(figure):
+    """Heights above and below the bars; leat alone needs no heading, its name stands at the bar."""
+    return (HEAD, GAP) if figure["peers"] else (0, GAP / 3)
+
+
 def height(figures):
-    return sum(HEAD + GAP + BAR * len(bars_of(f)) for f in figures)
+    return sum(sum(frame(f)) + BAR * len(bars_of(f)) for f in figures) + HEAD
 
 
 def colours(name):
-    if name == "leat":
-        return {"color": LEAT}
-    if name in LIMITS:
-        return {"facecolor": "white", "edgecolor": LIMIT, "linewidth": 1.2}
-    return {"color": PEER}
+    outline = {"facecolor": "white", "edgecolor": LIMIT, "linewidth": 1.2}
+    return outline if name in LIMITS else {"color": LEAT if name == "leat" else PEER}
 
 
 def draw(axes, figures):
@@ -46,18 +48,21 @@ def draw(axes, figures):
     span = (high / low) ** 0.45 if len(values) > 1 else 10  # room for what stands at the bars
     axes.set_xscale("log")
     axes.set_xlim(low, high * span)
-    y = 0
+    y = HEAD / 2
     for figure in figures:
-        axes.text(low, y + HEAD / 2, figure["bench"], va="center", weight="bold", size=9.5, color=INK)
-        y += HEAD
+        above, below = frame(figure)
+        if above:
+            axes.text(low, y + above / 2, figure["bench"], va="center", weight="bold", size=9.5, color=INK)
+        y += above
         for name, value in bars_of(figure):
             axes.barh(y + BAR / 2, max(value, low) - low, height=0.8 * BAR, left=low, **colours(name))
-            axes.annotate(f"{human(value)}  {name}", (max(value, low), y + BAR / 2), (4, 0),
+            label = name if above else figure["bench"]
+            axes.annotate(f"{human(value)}  {label}", (max(value, low), y + BAR / 2), (4, 0),
                           textcoords="offset points", va="center", size=8,
                           color=LEAT if name == "leat" else INK, weight="bold" if name == "leat" else "normal")
             y += BAR
-        y += GAP
-    axes.set_ylim(y, 0)
+        y += below
+    axes.set_ylim(y + HEAD / 2, 0)
     axes.set_yticks([])
     unit, better = figures[0]["unit"], figures[0]["better"]
     axes.set_title(f"{UNITS[unit]}: {better} is better", loc="left", size=11, color=INK)
@@ -66,19 +71,20 @@ def draw(axes, figures):
     axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.grid(axis="x", which="major", color="#e7eaee", zorder=0)
     axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#d0d5db")
 
 
 def main(source, target):
     with open(source, encoding="utf-8") as lines:
-        figures = [json.loads(line) for line in lines]
+        figures = sorted(map(json.loads, lines), key=lambda f: not f["peers"])  # leat alone: last
     kinds = {}
     for figure in figures:
         kinds.setdefault((figure["unit"], figure["better"]), []).append(figure)
     panels = sorted(kinds.values(), key=lambda p: list(UNITS).index(p[0]["unit"]))
-    columns = [panels[:1], panels[1:]] if len(panels) > 1 else [panels]
+    columns = [[] for _ in panels[:2]]
+    for panel in panels:  # to the shorter column
+        min(columns, key=lambda column: sum(height(p) + 5 for p in column)).append(panel)
     inches = max(sum(0.17 * height(p) + 0.9 for p in column) for column in columns)
     chart = plt.figure(figsize=(7 * len(columns), inches + 0.4))
     for at, column in enumerate(columns):
@@ -87,8 +93,7 @@ def main(source, target):
             part = 0.17 * height(panel) / (inches + 0.4)
             draw(chart.add_axes([(at + 0.03) / len(columns), top - part, 0.94 / len(columns), part]), panel)
             top -= part + 0.9 / (inches + 0.4)
-    for kind in [target] + sys.argv[3:]:
-        chart.savefig(kind, dpi=110)
+    chart.savefig(target, dpi=110)
 
 
 main(sys.argv[1], sys.argv[2])
