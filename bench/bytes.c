@@ -68,7 +68,7 @@ static void leat_record_bytes(struct run *r) {
     must(leat_queue_open(mq, "q", &o, &q), "leat_queue_open");
     for (size_t i = 0; i < r->work; i++) {
         leat_record record = { .value = { value, payload_of_any_size(value, i) } };
-        tally_add(&sent, value, record.value.size);
+        tally_sent(&sent, value, record.value.size);
         must(leat_queue_send(q, &record, NULL), "leat_queue_send");
     }
     read_queue(q, &seen);

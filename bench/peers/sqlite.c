@@ -209,7 +209,7 @@ void sqlite_bytes(struct run *r) {
     step(&b, b.begin);
     for (size_t i = 0; i < n; i++) {
         size_t size = payload_of_any_size(value, i);
-        tally_add(&sent, value, size);
+        tally_sent(&sent, value, size);
         insert(&b, value, size);
         bytes += (double)size;
     }
