@@ -6,6 +6,7 @@
 
 #define CLOCK_START_MS  1000000000000 // where manual wall time begins unless told
 #define CLOCK_SETTLE_NS 10000000000   // how long advance waits for a woken caller, in real time
+#define CLOCK_BACK_OFF  2000          // ns: less than sleeping and being woken take
 
 static bool clock_sooner(const struct lt_heap_node *a, const struct lt_heap_node *b) {
     const struct lt_due *x = LT_CONTAINER(a, struct lt_due, node);
@@ -289,6 +290,11 @@ int lt_waiter_init(leat *mq, struct lt_waiter *w) {
 void lt_waiter_fini(leat *mq, struct lt_waiter *w) {
     lt_due_end(mq, &w->timeout);
     lt_cond_fini(&w->cond);
+}
+
+void lt_back_off(const leat *mq) {
+    if (mq->clock.mode == LEAT_CLOCK_SYSTEM)
+        lt_linger(CLOCK_BACK_OFF);
 }
 
 void lt_waiter_arm(leat *mq, struct lt_waiter *w) {

@@ -109,6 +109,10 @@ void lt_chores_fire(leat *mq);
 
 int lt_waiter_init(leat *mq, struct lt_waiter *w);
 void lt_waiter_fini(leat *mq, struct lt_waiter *w);
+// lt_back_off is for a call that has found nothing and is about to wait: who is faster than those
+// who send would sleep at each message. A short while first, and there are several, for a wake-up
+// that would have cost both sides more. Only on the system clock.
+void lt_back_off(const leat *mq);
 // lt_waiter_arm forgets earlier news. The order is: arm, register for news, look, lt_wait.
 void lt_waiter_arm(leat *mq, struct lt_waiter *w);
 // lt_waiter_notify makes the wait of w end now, or not begin. Takes the clock's lock only.

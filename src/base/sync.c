@@ -117,7 +117,7 @@ static inline void sync_pause(void) {
 #endif
 }
 
-void lt_back_off(int64_t ns) {
+void lt_linger(int64_t ns) {
     for (int64_t until = lt_real_ns() + ns; lt_real_ns() < until;)
         sync_pause();
 }

@@ -86,8 +86,8 @@ void lt_thread_join(pthread_t thread);
 // lt_real_ns reads CLOCK_MONOTONIC, for bounds in real time beside a manual clock.
 int64_t lt_real_ns(void);
 
-// lt_back_off lets ns of real time pass without sleeping and without a look at anything that others
-// write: a few microseconds in which what is under way elsewhere gets done.
-void lt_back_off(int64_t ns);
+// lt_linger lets ns of real time pass without sleeping and without a look at anything that others
+// write.
+void lt_linger(int64_t ns);
 
 #endif

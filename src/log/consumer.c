@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000, CONSUMER_BACK_OFF_NS = 20000 };
+enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000 };
 
 struct consumer_part {
     struct lt_cursor cursor;   // offset -1: no place to start, see LEAT_NONE
@@ -312,12 +312,6 @@ static bool consumer_arm(leat_consumer *c) {
     return false;
 }
 
-// A consumer that is faster than its producers would sleep at each record: a short wait first, and
-// there are several, for a wake-up that would have cost both sides more.
-static bool consumer_backs_off(const leat_consumer *c) {
-    return c->mq->clock.mode == LEAT_CLOCK_SYSTEM && c->part_count > 0;
-}
-
 static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
     int64_t deadline = -1;
     consumer_end_views(c);
@@ -329,10 +323,8 @@ static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
             return rc;
         if (deadline < 0) {
             deadline = lt_add_ms(lt_now_ns(c->mq), timeout_ms);
-            if (consumer_backs_off(c)) {
-                lt_back_off(CONSUMER_BACK_OFF_NS);
-                continue;
-            }
+            lt_back_off(c->mq);
+            continue;
         }
         if (consumer_arm(c))
             continue;

@@ -194,10 +194,15 @@ static int deliver_some(leat_queue *q, leat_message *m, size_t max) {
     return n > 0 ? (int)n : rc;
 }
 
-static int deliver_look(leat_queue *q, leat_message *m, size_t max) {
+// Leaves as many messages as `others`, who came first and wait for one each.
+static int deliver_look(leat_queue *q, leat_message *m, size_t max, size_t others) {
     lt_due_fire(q->mq);
     lt_lock(&q->lock);
-    int rc = deliver_some(q, m, max);
+    if (others > 0) {
+        uint64_t there = lt_queue_available(q), left = there > others ? there - others : 0;
+        max = max < left ? max : (size_t)left;
+    }
+    int rc = max > 0 ? deliver_some(q, m, max) : 0;
     bool move = !lt_list_empty(&q->moving);
     lt_unlock(&q->lock);
     if (move)
@@ -238,7 +243,7 @@ static int deliver_in_line(leat_queue *q, struct deliver_call *call, int64_t dea
         lt_waiter_arm(q->mq, &call->waiter);
         if (deliver_is_first(q, call)) {
             bool news = deliver_arm(q);
-            int rc = deliver_look(q, m, max);
+            int rc = deliver_look(q, m, max, 0);
             if (rc != 0)
                 return rc;
             if (news)
@@ -269,11 +274,11 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size
     return rc;
 }
 
-static bool deliver_nobody_waits(leat_queue *q) {
-    lt_lock(&q->line_lock);
-    bool nobody = lt_list_empty(&q->line);
-    lt_unlock(&q->line_lock);
-    return nobody;
+// Takes what is there beyond what those in line will get: were they alone served while somebody is
+// in line, every message would wait for a wake-up as soon as there was none once.
+static int deliver_at_once(leat_queue *q, leat_message *m, size_t max) {
+    int others = atomic_load(&q->waiting);
+    return deliver_look(q, m, max, others > 0 ? (size_t)others : 0);
 }
 
 static int deliver_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
@@ -286,12 +291,14 @@ static int deliver_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, s
         return rc;
     if (max > INT32_MAX)
         max = INT32_MAX;
-    if (timeout_ms == 0 || deliver_nobody_waits(q)) {
-        rc = deliver_look(q, m, max);
-        if (rc != 0 || timeout_ms == 0)
-            return rc;
+    if (timeout_ms == 0)
+        return deliver_look(q, m, max, 0);
+    rc = deliver_at_once(q, m, max);
+    if (rc == 0) {
+        lt_back_off(q->mq);
+        rc = deliver_at_once(q, m, max);
     }
-    return deliver_wait(q, timeout_ms, m, max);
+    return rc != 0 ? rc : deliver_wait(q, timeout_ms, m, max);
 }
 
 int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {

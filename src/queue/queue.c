@@ -420,6 +420,16 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
     return lt_end(q->mq, rc);
 }
 
+uint64_t lt_queue_available(const leat_queue *q) {
+    uint64_t sum = 0;
+    for (int32_t i = 0; i < q->count; i++) {
+        int64_t end = atomic_load(&lt_queue_part(q, i)->p->end);
+        int64_t tail = lt_queue_part(q, i)->window.tail;
+        sum += lt_queue_part(q, i)->window.available + (uint64_t)(end > tail ? end - tail : 0);
+    }
+    return sum;
+}
+
 int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
     int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
     if (rc == 0 && (!s || size_of_s != sizeof *s))
@@ -440,12 +450,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
                              .done = q->done,
                              .dead = q->died,
                              .sent = q->sent };
-    for (int32_t i = 0; i < q->count; i++) {
-        int64_t end = atomic_load(&lt_queue_part(q, i)->p->end);
-        s->available += lt_queue_part(q, i)->window.available;
-        if (end > lt_queue_part(q, i)->window.tail)
-            s->available += (uint64_t)(end - lt_queue_part(q, i)->window.tail);
-    }
+    s->available = lt_queue_available(q);
     lt_unlock(&q->lock);
     return lt_end(q->mq, rc);
 }

@@ -122,6 +122,8 @@ int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint3
 int lt_queue_restore_state(leat_queue *q);
 
 // ---- deliver.c
+// lt_queue_available is how many messages could be handed out now. Locks: the queue's.
+uint64_t lt_queue_available(const leat_queue *q);
 // lt_queue_wake tells the first blocked receive to look. Locks: any below LINE.
 void lt_queue_wake(leat_queue *q);
 // lt_queue_note stores head and touched of a part. Locks: queue. Returns  LEAT_EIO and the like.
