@@ -64,6 +64,8 @@ struct lt_partition *lt_send_partition(const struct lt_send *s, const struct lt_
 int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     struct lt_plan plan;
     int rc = lt_topic_alive(s->topic);
+    if (s->topic->partitions == 1)
+        lt_partition_prefetch(lt_topic_part(s->topic, 0));
     if (rc == 0)
         rc = lt_check_writable(s->topic->mq, "topic", s->topic->name);
     if (rc == 0)
