@@ -177,7 +177,7 @@ static void print_line(const struct bench *b, const struct sample *s, int line) 
         printf("  %-20s %10s   %10s to %-10s", b->who[i].name, human(m, mid),
                human(s[i].run[line][0], low), human(s[i].run[line][s[i].runs - 1], high));
         if (i > 0 && tells(&s[0], line) && m > 0)
-            printf(" leat / %s = %.2f", b->who[i].name, median(&s[0], line) / m);
+            printf(" leat / %s = %.3g", b->who[i].name, median(&s[0], line) / m);
         printf("\n");
     }
 }

@@ -18,6 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { FIGURES = 8, CONTENDERS = 10 };
 
 struct run {
@@ -76,4 +80,7 @@ int server_start(const char *path, char *const argv[]);
 void server_stop(int pid);
 int unix_connect(const char *path); // a descriptor, or -1
 
+#ifdef __cplusplus
+}
+#endif
 #endif

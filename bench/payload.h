@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { VALUE = 100, VALUE_MIN = 50, VALUE_MAX = 149 };
+#define CHANNEL "orders.created" // what is published goes there
 
 struct tally {
     uint64_t count, sum, torn;
@@ -36,7 +37,7 @@ static inline size_t payload_of_any_size(unsigned char v[VALUE_MAX], uint64_t i)
 }
 
 static inline void tally_put(struct tally *t, const void *value, size_t size, enum plant plant) {
-    const unsigned char *v = (const unsigned char *)value;
+    const unsigned char *v = (const unsigned char *)value; // as C++ demands
     uint64_t word, first, last, sum = 0;
     if (size < 2 * sizeof word) {
         t->torn++;
@@ -80,7 +81,7 @@ static inline void tally_compare(const struct tally *seen, const struct tally *s
 
 // Ends the run unless t has exactly the values 0..n-1, each as often as `times`.
 static inline void tally_check(const struct tally *t, size_t size, uint64_t n, uint64_t times) {
-    struct tally all = { 0 };
+    struct tally all = { 0, 0, 0 };
     unsigned char v[4096];
     payload_init(v, size);
     for (uint64_t i = 0; i < n; i++) {

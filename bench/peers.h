@@ -18,8 +18,14 @@ PEER(ring_spsc_stream);  // no lock, each side waits by yielding: the limit
 PEER(moodycamel_stream);
 PEER(moodycamel_bulk_stream);
 PEER(glib_stream);
-PEER(zeromq_stream); // PUSH and PULL, inproc
-PEER(nng_stream);    // PUSH and PULL, inproc
+PEER(zeromq_stream);   // PUSH and PULL, inproc
+PEER(nng_push_stream); // PUSH and PULL, inproc
+
+// One publisher thread, one subscriber thread.
+PEER(zeromq_publish); // PUB and SUB, inproc
+PEER(redis_publish);  // PUBLISH, pipelined
+
+PEER(rdkafka_open_close); // a producer with its mock cluster, up and down
 
 // Appends by one thread.
 PEER(bare_memory_append); // the limits: checksum, copy, index

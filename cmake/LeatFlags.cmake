@@ -5,7 +5,8 @@ include(CheckCCompilerFlag)
 include(CheckLinkerFlag)
 
 set(LEAT_WARNINGS -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wformat=2 -Wvla
-    -Wcast-align -Wstrict-prototypes -Wmissing-prototypes)
+    -Wcast-align)
+set(LEAT_C_WARNINGS -Wstrict-prototypes -Wmissing-prototypes) # g++ does not know them
 
 # gcc clears a struct of more than a few words by `rep stos`, which takes longer to begin than a poll
 # takes for a message; a few plain stores do it in no time.
@@ -42,7 +43,8 @@ function(leat_flags target)
         C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF
         C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
-    target_compile_options(${target} PRIVATE ${LEAT_WARNINGS} ${LEAT_SPEED_FLAGS}
+    target_compile_options(${target} PRIVATE ${LEAT_WARNINGS}
+        "$<$<COMPILE_LANGUAGE:C>:${LEAT_C_WARNINGS};${LEAT_SPEED_FLAGS}>"
         $<$<BOOL:${LEAT_WERROR}>:-Werror>
         "$<$<CONFIG:Release,RelWithDebInfo>:${LEAT_HARDEN_FLAGS}>")
     get_target_property(type ${target} TYPE)
