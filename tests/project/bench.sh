@@ -68,6 +68,8 @@ for program in append stream wake queue publish scale bytes; do
         said out "^$name: leat: left out: .* messages .* arrived"
     done
 done
+try 1 open open-1g --only leat --runs 1 --work 1000 --dir "$dir" --plant lost
+said out '^open-1g: leat: left out: 999 messages of 1000 arrived'
 try 0 stream --only spsc-ring --runs 1 --work 300 --dir "$dir"
 not_said out "^  leat"
 for wrong in nosuch stream --nosuch --work '--work 0' '--work x' '--work 1x' '--work -1' '--runs 0' '--runs 52' \
