@@ -6,7 +6,7 @@
 
 #define CLOCK_START_MS  1000000000000 // where manual wall time begins unless told
 #define CLOCK_SETTLE_NS 10000000000   // how long advance waits for a woken caller, in real time
-#define CLOCK_BACK_OFF  2000          // ns: less than sleeping and being woken take
+#define CLOCK_BACK_OFF  5000          // ns: less than sleeping and being woken take
 
 static bool clock_sooner(const struct lt_heap_node *a, const struct lt_heap_node *b) {
     const struct lt_due *x = LT_CONTAINER(a, struct lt_due, node);

@@ -2,9 +2,9 @@
 // consumer: positions in partitions, and the poll that moves them.
 //
 // The happy path of a poll: end the views of the last poll, take over and give up partitions if
-// the group has shared out anew, read what is there. If nothing is: register for news with each
-// partition, look once more, wait. What poll returned is pinned by one token per partition and
-// segment; the tokens end at the next poll.
+// the group has shared out anew, read what is there. If nothing is: back off, register for news
+// with each partition, look once more, wait. What poll returned is pinned by one token per
+// partition and segment; the tokens end at the next poll.
 #include "leat_test.h"
 #include "log/group.h"
 #include "log/log.h"
@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000 };
+enum { CONSUMER_FEW = 8, CONSUMER_PATIENCE = 3, CONSUMER_PATIENCE_MAX = 4096 };
 
 struct consumer_part {
     struct lt_cursor cursor;   // offset -1: no place to start, see LEAT_NONE
@@ -51,6 +52,7 @@ struct leat_consumer {
     size_t message_room;
     uint64_t *old_tokens; // of segments left during the last poll
     size_t old_count, old_room;
+    int few, patience; // see consumer_gather_more
 };
 
 // ---- entering and leaving a call: one thread at a time
@@ -66,10 +68,9 @@ static int consumer_enter(leat_consumer *c) {
 }
 
 static int consumer_leave(leat_consumer *c, int rc) {
-    leat *mq = c->mq;
-    bool counted = lt_counts(mq); // from the next line on another thread may close all
-    atomic_store_explicit(&c->busy, false, memory_order_release);
-    return counted ? lt_end_counted(mq, rc) : rc;
+    leat *counted = lt_counts(c->mq) ? c->mq : NULL;
+    atomic_store_explicit(&c->busy, false, memory_order_release); // now another may close all
+    return counted ? lt_end_counted(counted, rc) : rc;
 }
 
 // ---- the partitions of a consumer
@@ -298,6 +299,22 @@ static int consumer_gather(leat_consumer *c, size_t *n) {
     return *n > 0 ? 0 : consumer_topics_alive(c);
 }
 
+// A consumer that keeps pace with its producers would take every message off the cache line that is
+// being written to, which costs both more than all the rest: after some polls in a row that found
+// little it lets more come in first. Where that does not help it is tried more and more rarely.
+static int consumer_gather_more(leat_consumer *c, bool may_wait, size_t *n) {
+    bool late = may_wait && c->few >= c->patience;
+    if (late)
+        lt_back_off(c->mq);
+    int rc = consumer_gather(c, n);
+    if (late && *n >= CONSUMER_FEW)
+        c->patience = CONSUMER_PATIENCE;
+    else if (late && c->patience < CONSUMER_PATIENCE_MAX)
+        c->patience *= 2;
+    c->few = late || *n == 0 || *n >= CONSUMER_FEW ? 0 : c->few + 1;
+    return rc;
+}
+
 // Registers for news everywhere. Returns true if there is something to look at already.
 static bool consumer_arm(leat_consumer *c) {
     lt_waiter_arm(c->mq, &c->waiter);
@@ -318,7 +335,7 @@ static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
     for (;;) {
         int rc = consumer_rebalance(c, true);
         if (rc == 0)
-            rc = consumer_gather(c, n);
+            rc = consumer_gather_more(c, timeout_ms != 0, n);
         if (rc != 0 || *n > 0 || timeout_ms == 0)
             return rc;
         if (deadline < 0) {
@@ -414,6 +431,7 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
     c->commit_disk = o->commit_acks == LEAT_ACKS_DISK;
     c->start = o->start ? o->start : LEAT_EARLIEST;
     c->records_max = o->max_poll_records ? (size_t)o->max_poll_records : CONSUMER_RECORDS;
+    c->patience = CONSUMER_PATIENCE;
     c->name = o->name ? lt_keep_name(mq, o->name) : NULL; // lags give it out
     c->member.name = c->name;
     c->member.waiter = &c->waiter;
