@@ -56,6 +56,8 @@ extern "C" {
 typedef struct leat leat;                           // a store: one directory, or memory
 typedef struct leat_topic leat_topic;               // a name and its partitions
 typedef struct leat_producer leat_producer;         // sends
+typedef struct leat_future leat_future;             // the report to come of one asynchronous send
+typedef struct leat_batch leat_batch;               // records that are sent together
 typedef struct leat_consumer leat_consumer;         // reads a stream, alone or in a group
 typedef struct leat_queue leat_queue;               // leases messages to workers
 typedef struct leat_subscription leat_subscription; // hears a channel
@@ -153,6 +155,19 @@ typedef struct {
     uint64_t reserved[2];
 } leat_metadata;
 
+// What became of an asynchronous send. LEAT_UNKNOWN: it was in the log, and whether it is on disk
+// is not known.
+enum { LEAT_STORED = 1, LEAT_NOT_STORED = 2, LEAT_UNKNOWN = 3 };
+// leat_report tells it. It and what it points to are views, valid during the callback, or until
+// leat_future_release.
+typedef struct {
+    leat_metadata md;          // offset -1: not stored; with LEAT_UNKNOWN where it may be
+    const leat_record *record; // as it was sent; NULL for a leat_batch
+    const char *message;       // of what failed; "" if nothing did
+    int32_t error, status;     // error: 0, or why
+    uint64_t reserved[2];
+} leat_report;
+
 // leat_message is a record as delivered. How long its bytes live: from a consumer until the next
 // call of leat_poll, _assign or _subscribe for it; from a queue until its view is ended by ack,
 // nack or leat_message_release; in a channel callback until the callback returns.
@@ -190,10 +205,15 @@ LEAT_API int leat_message_release(leat *mq, leat_message *m);
 
 // ---- store -------------------------------------------------------------------------------------
 
-// .threads; 0: one thread, started when .sync_interval_ms or a topic's .retention_ms first needs it
-// (on the system clock). It never runs code of yours but .log, .trace and .alloc. LEAT_NO_THREADS:
-// none, timed work is done by leat_run_due and by calls that block.
+// .threads; 0: at most two, each started when first needed. One does timed work and what
+// asynchronous sends leave to it (on the system clock only): it never runs code of yours but .log,
+// .trace and .alloc. One calls your callbacks. LEAT_NO_THREADS: none; timed work is done by
+// leat_run_due and by calls that block, callbacks run in calls that poll.
 enum { LEAT_NO_THREADS = 1 };
+// .callbacks; 0: LEAT_CALLBACKS_THREAD, or _POLL with LEAT_NO_THREADS. Where reports are given: on
+// a thread of leat's, one at a time; or only inside leat_producer_poll, leat_dispatch, leat_flush
+// and leat_producer_close.
+enum { LEAT_CALLBACKS_THREAD = 1, LEAT_CALLBACKS_POLL = 2 };
 // .acks: when a send returns, and what the record then survives.
 enum {
     LEAT_ACKS_DEFAULT = 0,
@@ -245,7 +265,7 @@ typedef struct {
                               // so much time has passed; 0: off. Settled messages are not.
     int64_t dirty_bytes_max;  // appended and not synced, about; above it a send syncs, at any
                               // acks; 0: 1 GiB; LEAT_UNLIMITED
-    int32_t write, pad_;
+    int32_t write, callbacks;
     leat_log_fn log;
     void *log_ctx;
     leat_alloc_fn alloc;
@@ -333,6 +353,18 @@ LEAT_API int leat_get_stats(leat *mq, leat_stats *s, size_t size_of_s);
 // that block. Returns  how many things were done. Threads  [any] Blocks   for the syncs that are
 // due.
 LEAT_API int leat_run_due(leat *mq);
+
+// leat_fd returns a descriptor that is readable while leat_dispatch has something to run: for event
+// loops, with leat_next_due as the timeout. It is the store's: do not read or close it.
+// Returns  the descriptor; LEAT_ENOMEM.
+// Threads  [any]
+LEAT_API int leat_fd(leat *mq);
+
+// leat_dispatch runs the callbacks that wait to be polled for: LEAT_CALLBACKS_POLL.
+// Returns  how many; 0 after timeout_ms. LEAT_EDEADLK (jumping clock: nothing can ever come).
+// Threads  [any]
+// Blocks   up to timeout_ms, until there is one.
+LEAT_API int leat_dispatch(leat *mq, int64_t timeout_ms);
 
 // leat_next_due tells in how many ms the next thing falls due: LEAT_FOREVER if nothing is planned.
 // Threads  [any]
@@ -446,10 +478,26 @@ LEAT_API int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t
 
 // ---- producer ----------------------------------------------------------------------------------
 
+// leat_delivery_fn is told what became of a record. Called once for each record that was accepted
+// with it, in offset order within a partition, by one thread at a time. r is a view for the call.
+typedef void (*leat_delivery_fn)(leat_producer *p, const leat_report *r, void *ctx);
+
 typedef struct {
-    const char *name; // for traces
-    int32_t acks;     // 0: the store's
-    int32_t pad_;
+    const char *name;            // for traces
+    int32_t acks;                // 0: the store's
+    int32_t callbacks;           // 0: the store's
+    int64_t linger_ms;           // an asynchronous record waits so long for others; 0: until the
+                                 // service thread is free, or somebody looks where there is none
+    int64_t max_block_ms;        // so long leat_send_async waits for room; 0: 60 s; LEAT_ZERO
+    int64_t delivery_timeout_ms; // an asynchronous record is tried again so long; 0: 120 s;
+                                 // LEAT_ZERO: once; LEAT_FOREVER
+    int64_t retry_backoff_ms;    // before the first time again, then twice that, up to 1 s or it;
+                                 // 0: 100 ms
+    int64_t batch_bytes;         // of a partition's records that are sent together, as they are
+                                 // stored; 0: 16 KiB; at most 64 MiB
+    int64_t buffer_memory_bytes; // accepted and not in the log; 0: 32 MiB; LEAT_UNLIMITED
+    int64_t reports_max;         // accepted with a callback that was not called; 0: 1,000,000;
+                                 // LEAT_UNLIMITED
     uint64_t reserved[8];
 } leat_producer_options;
 
@@ -458,8 +506,11 @@ typedef struct {
 // Threads  [any], the handle too
 LEAT_API int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out);
 
-// leat_producer_close closes a producer, which no other thread uses any more.
-// Returns  0
+// leat_producer_close flushes for up to timeout_ms, gives up what is left, gives every report that
+// was not given, and closes the producer, which no other thread uses any more.
+// Returns  0, or how many records this call gave up: not stored (LEAT_ETIMEDOUT; LEAT_ECLOSED after
+//          a shutdown or crash), or unknown. Their reports name the error.
+// Blocks   up to timeout_ms, and for callbacks.
 LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 
 // leat_send appends r to topic t and returns when it is as safe as the acks level says. It never
@@ -483,6 +534,83 @@ LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, le
 // Blocks   with LEAT_ACKS_DISK for the syncs, shared with other senders.
 LEAT_API int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
                             leat_metadata *md);
+
+// leat_send_async accepts a copy of r, to be sent in order with the partition's other records of p,
+// and returns. Then fn, unless it is NULL, is called once with what became of it, on the thread
+// that .callbacks says. Records of a partition are sent together: all of a batch is stored, or
+// nothing. What fails for want of room or by chance is tried again until .delivery_timeout_ms, the
+// records behind it wait.
+// Returns  0: accepted. Certainly not sent: LEAT_EFULL after .max_block_ms (in a callback at once:
+//          .buffer_memory_bytes or .reports_max), and as leat_send of wrong records. With
+//          LEAT_ACKS_NONE fn must be NULL: nothing is told, and nothing tried again.
+// Threads  [any] [cb]
+// Blocks   up to .max_block_ms, first come first served, for room; without threads for the work.
+LEAT_API int leat_send_async(leat_producer *p, leat_topic *t, const leat_record *r,
+                             leat_delivery_fn fn, void *ctx);
+
+// leat_send_future is leat_send_async with a report that is waited for.
+// Owns     *f is ended by leat_future_release; it may outlive p, but not the store.
+// Threads  [any] [cb], the handle too
+LEAT_API int leat_send_future(leat_producer *p, leat_topic *t, const leat_record *r,
+                              leat_future **f);
+// leat_future_wait waits until it is known what became of the record.
+// Returns  0 with *out, which may be NULL: its error may be one; LEAT_ETIMEDOUT: not yet.
+// Owns     what *out points to is valid until leat_future_release.
+// Threads  [any], several at once
+// Blocks   up to timeout_ms. It does not make the record go sooner: leat_flush does.
+LEAT_API int leat_future_wait(leat_future *f, int64_t timeout_ms, leat_report *out);
+// leat_future_release ends a future that nobody waits in, at any time. The record is sent all the
+// same.
+// Threads  [any] [cb]
+LEAT_API int leat_future_release(leat_future *f);
+
+// leat_flush sends at once what was accepted before it, and waits until all of it has ended and its
+// reports are given. With LEAT_CALLBACKS_POLL it gives them itself, others' of this producer too.
+// Returns  how many records have not ended after timeout_ms, 0: none. Later records do not count.
+// Threads  [any]
+// Blocks   up to timeout_ms; 0: does what can be done now.
+LEAT_API int leat_flush(leat_producer *p, int64_t timeout_ms);
+
+// leat_producer_poll gives the reports that wait, with LEAT_CALLBACKS_POLL.
+// Returns  how many; 0 after timeout_ms; LEAT_EINVAL (they come on a thread).
+// Threads  [any]
+// Blocks   up to timeout_ms, until there is one.
+LEAT_API int leat_producer_poll(leat_producer *p, int64_t timeout_ms);
+
+// leat_producer_purge gives up what was accepted and is not in the log nor on its way into it: the
+// reports are LEAT_EPURGED, not stored.
+// Returns  how many records.
+// Threads  [any] [cb]
+LEAT_API int leat_producer_purge(leat_producer *p);
+
+typedef struct {
+    uint64_t accepted, stored, not_stored, unknown; // records; accepted: the sum, and in_flight
+    uint64_t in_flight, in_flight_bytes;            // bytes: of what is not in the log
+    uint64_t batches, retries, duplicates;
+    uint64_t reports_waiting; // accepted with a callback that was not called
+} leat_producer_stats;
+
+// leat_producer_get_stats counts the asynchronous records since p was opened.
+// Threads  [any] [cb]
+LEAT_API int leat_producer_get_stats(leat_producer *p, leat_producer_stats *s, size_t size_of_s);
+
+// leat_batch_open begins a batch for one partition (counted from 0), to be filled by hand.
+// Returns  LEAT_ERANGE (no such partition), LEAT_EGONE.
+// Owns     *out is ended by leat_batch_send or leat_batch_discard, before its producer.
+// Threads  [any] [cb]; the handle [one]
+LEAT_API int leat_batch_open(leat_producer *p, leat_topic *t, int32_t partition, leat_batch **out);
+// leat_batch_append copies r into the batch.
+// Returns  LEAT_EFULL: over .batch_bytes, and from then on it takes no more; a first record of any
+//          size fits. LEAT_EINVAL (another partition), and as leat_send of wrong records.
+// Threads  [one] [cb]
+LEAT_API int leat_batch_append(leat_batch *b, const leat_record *r);
+// leat_batch_send sends the batch as leat_send_async does, and ends b, whatever it returns. fn,
+// which may be NULL, is called once for all of it: its metadata is of the first record, the others
+// follow. An empty batch is nothing, and fn is not called. Returns  as leat_send_async. Threads
+// [one] [cb]
+LEAT_API int leat_batch_send(leat_batch *b, leat_delivery_fn fn, void *ctx);
+// leat_batch_discard ends b and sends nothing. Threads  [one] [cb]
+LEAT_API int leat_batch_discard(leat_batch *b);
 
 // ---- consumer ----------------------------------------------------------------------------------
 
@@ -691,7 +819,7 @@ LEAT_API int leat_subscription_close(leat_subscription *s, int64_t drain_ms);
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L && UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(leat_message) == 136 && sizeof(leat_record) == 136 &&
-                   sizeof(leat_metadata) == 48,
+                   sizeof(leat_metadata) == 48 && sizeof(leat_report) == 88,
                "sizes are the ABI");
 #endif
 #ifdef __cplusplus

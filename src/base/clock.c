@@ -455,18 +455,29 @@ static int clock_need_manual(leat *mq, int where) {
     return rc;
 }
 
-// Waits until every call that became ready has left its wait.
+void lt_clock_tell(leat *mq, int more) {
+    struct lt_clock *c = &mq->clock;
+    if (c->mode == LEAT_CLOCK_SYSTEM)
+        return; // nobody waits for it
+    lt_lock(&c->lock);
+    c->telling += more;
+    lt_cond_broadcast(&c->changed);
+    lt_unlock(&c->lock);
+}
+
+// Waits until every call that became ready has left its wait, and all is told.
 static int clock_settle(struct lt_clock *c) {
     int64_t limit = lt_real_ns() + CLOCK_SETTLE_NS;
     bool in_time = true;
     lt_lock(&c->lock);
-    while (c->ready_count > 0 && in_time)
+    while ((c->ready_count > 0 || c->telling > 0) && in_time)
         in_time = lt_cond_wait_until(&c->changed, &c->lock, limit);
-    int left = c->ready_count;
+    int left = c->ready_count, telling = c->telling;
     lt_unlock(&c->lock);
-    if (left == 0)
-        return 0;
-    return lt_fail(LEAT_ETIMEDOUT, "%d woken callers have not left their wait after 10 s", left);
+    if (left > 0)
+        return lt_fail(LEAT_ETIMEDOUT, "%d woken callers have not left their wait after 10 s",
+                       left);
+    return telling == 0 ? 0 : lt_fail(LEAT_ETIMEDOUT, "a callback still runs after 10 s");
 }
 
 static int clock_advance(leat *mq, int64_t ms) {

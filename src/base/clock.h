@@ -75,6 +75,7 @@ struct lt_clock {
     struct lt_cond changed; // one of these has changed
     struct lt_list blocked;
     int blocked_count, ready_count;
+    int telling; // threaded errands with something to tell; not on the system clock
     bool advancing, jumping;
 };
 
@@ -121,6 +122,8 @@ void lt_waiter_notify(leat *mq, struct lt_waiter *w);
 // Returns  0 (look again), LEAT_ETIMEDOUT, LEAT_ECLOSED; on a jumping clock LEAT_EDEADLK (nothing
 //          can ever come) and LEAT_EBUSY (another call waits already).
 int lt_wait(leat *mq, struct lt_waiter *w, int64_t deadline_ns);
+// lt_clock_tell counts threaded errands with something to tell, which an advance waits for.
+void lt_clock_tell(leat *mq, int more);
 // lt_wake_all ends every wait, for shutdown.
 void lt_wake_all(leat *mq);
 

@@ -45,6 +45,10 @@ int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
     mq->memory_max_bytes = o->memory_max_bytes ? o->memory_max_bytes : INT64_C(1) << 30;
     if (o->memory_max_bytes == LEAT_UNLIMITED)
         mq->memory_max_bytes = INT64_MAX;
+    mq->threads = o->threads != LEAT_NO_THREADS;
+    mq->callbacks = o->threads == LEAT_NO_THREADS ? LEAT_CALLBACKS_POLL
+                    : o->callbacks                ? o->callbacks
+                                                  : LEAT_CALLBACKS_THREAD;
     mq->fork_epoch = atomic_load_explicit(&core_fork_epoch, memory_order_relaxed);
     mq->trace = o->trace;
     mq->trace_ctx = o->trace_ctx;
@@ -64,6 +68,9 @@ int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
     rc = lt_clock_init(&mq->clock, o, os, &mq->mem);
     if (rc != 0)
         goto no_clock;
+    rc = lt_courier_init(&mq->courier);
+    if (rc != 0)
+        goto no_courier;
     rc = lt_pins_init(&mq->pins, &mq->mem);
     if (rc != 0)
         goto no_pins;
@@ -72,6 +79,8 @@ int lt_core_init(leat *mq, const leat_options *o, struct lt_os *os) {
         return 0;
     lt_pins_fini(&mq->pins);
 no_pins:
+    lt_courier_fini(mq);
+no_courier:
     lt_clock_fini(&mq->clock);
 no_clock:
     lt_mutex_fini(&mq->children_lock);
@@ -83,6 +92,7 @@ void lt_core_fini(leat *mq) {
     lt_pins_fini(&mq->pins);
     if (lt_forked(mq)) // lt_due_end left them in: what they are part of is freed by now.
         mq->clock.events.due.n = mq->clock.chores.due.n = 0;
+    lt_courier_fini(mq);
     lt_clock_fini(&mq->clock);
     lt_mutex_fini(&mq->children_lock);
 }

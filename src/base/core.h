@@ -6,6 +6,7 @@
 
 #include "base/chance.h"
 #include "base/clock.h"
+#include "base/courier.h"
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/list.h"
@@ -25,9 +26,11 @@ struct lt_readonly;
 // lt_child is what a handle embeds, so that a store can name and close what is still open.
 struct lt_child {
     struct lt_node node;
-    const char *kind;                     // "consumer"
-    const char *name;                     // may be NULL; lives as long as the handle
-    int (*close)(struct lt_child *child); // closes the handle; for leat_close_all
+    const char *kind; // "consumer"
+    const char *name; // may be NULL; lives as long as the handle
+    // Closes the handle, for leat_close_all. Returns  < 0, or how many records were given up.
+    int (*close)(struct lt_child *child, int64_t timeout_ms);
+    int (*owes)(struct lt_child *child); // LEAT_EBUSY, with LEAT_STRICT: names what; NULL: nothing
     // Tells whether close would be LEAT_EBUSY, so that leat_close_all can refuse before it closes
     // anything; NULL: never. Reads an atomic, takes no lock.
     bool (*busy)(const struct lt_child *child);
@@ -61,6 +64,9 @@ struct leat {
     atomic_bool crashed; // set once by leat_crash: what is stored is another handle's now; seq_cst
     int inside;          // calls between lt_begin and lt_end; guarded by the clock's lock
     struct lt_clock clock;
+    struct lt_courier courier;
+    bool threads;      // there may be some
+    int32_t callbacks; // LEAT_CALLBACKS_THREAD or _POLL: the default of producers
     struct lt_pins pins;
     struct lt_faults faults;
     struct lt_mutex children_lock; // guards children and chance

@@ -17,6 +17,7 @@ enum lt_rank {
     LT_RANK_TABLE,     // name tables of topics, groups and queues
     LT_RANK_GROUP,     // a consumer group: members and owners
     LT_RANK_QUEUE,     // one queue: windows, leases, words
+    LT_RANK_PRODUCER,  // what a producer has accepted and not told the end of
     LT_RANK_PARTITION, // appends and the waiters' register of one partition
     LT_RANK_MANIFEST,  // the end of the manifest
     LT_RANK_RECEIPTS,  // which receipt generations were given out
@@ -24,6 +25,8 @@ enum lt_rank {
     LT_RANK_CHANNELS,  // who subscribes
     LT_RANK_BELL,      // who hears of news
     LT_RANK_LINE,      // blocked receivers in order of arrival
+    LT_RANK_FUTURE,    // which futures are done
+    LT_RANK_COURIER,   // what is to be told
     LT_RANK_DUE,       // the timer heap
     LT_RANK_CLOCK,     // blocked calls and manual time
     LT_RANK_PINS,      // tokens of views

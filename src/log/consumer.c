@@ -375,7 +375,8 @@ int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m) {
 
 // ---- open and close
 
-static int consumer_close_child(struct lt_child *child) {
+static int consumer_close_child(struct lt_child *child, int64_t timeout_ms) {
+    (void)timeout_ms;
     return leat_consumer_close(LT_CONTAINER(child, leat_consumer, child));
 }
 
@@ -459,16 +460,15 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
     if (rc != 0)
         return rc;
     leat_consumer *c = consumer_new(mq, o);
-    if (!c)
-        return LEAT_ENOMEM;
-    rc = lt_begin(mq, LT_CALL);
-    if (rc == 0)
+    rc = c ? lt_begin(mq, LT_CALL) : LEAT_ENOMEM;
+    if (c && rc == 0)
         rc = lt_end(mq, group ? lt_group_open(mq, group, &c->group) : 0);
-    if (rc != 0) {
+    if (rc != 0 && c) {
         lt_waiter_fini(mq, &c->waiter);
         consumer_free(c);
-        return rc;
     }
+    if (rc != 0)
+        return rc;
     c->child = (struct lt_child){ .kind = "consumer",
                                   .name = c->name ? c->name : group,
                                   .close = consumer_close_child,

@@ -204,25 +204,34 @@ static uint32_t format_head_crc(uint32_t total, const uint64_t word[3], uint64_t
     return lt_crc32c(0, all, 44);
 }
 
-void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp) {
-    const leat_record *r = plan->record;
-    unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
-                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u) |
-                     (stamp->more ? (unsigned)LT_RECORD_MORE : 0u);
-    unsigned headers = (unsigned)(r->header_count + plan->extra_count);
-    uint32_t key_size = r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH;
-    const uint64_t word[3] = {
-        // at 8: body_crc, offset in the segment; 16: time;
-        // 24: u16 behind, u8 headers, u8 flags, key_size
-        plan->body_crc | (uint64_t)(stamp->offset - stamp->base) << 32,
-        (uint64_t)stamp->timestamp_ms,
-        stamp->behind | headers << 16 | (uint64_t)flags << 24 | (uint64_t)key_size << 32
-    };
-    uint32_t crc = format_head_crc(plan->total, word, stamp->uid, stamp->offset);
-    lt_put_u64(at + lt_align8(plan->total) - 8, 0); // padding; the rest of it is overwritten
-    lt_put_u64(at, plan->total | (uint64_t)crc << 32);
+// Stores a header: word[] as above but for what the stamp says.
+static void format_put_head(uint8_t *at, uint32_t total, const uint64_t without[3],
+                            const struct lt_stamp *stamp) {
+    uint64_t more = stamp->more ? (uint64_t)LT_RECORD_MORE << 24 : 0;
+    const uint64_t word[3] = { without[0] | (uint64_t)(stamp->offset - stamp->base) << 32,
+                               (uint64_t)stamp->timestamp_ms, without[2] | stamp->behind | more };
+    uint32_t crc = format_head_crc(total, word, stamp->uid, stamp->offset);
+    lt_put_u64(at, total | (uint64_t)crc << 32);
     for (int i = 0; i < 3; i++)
         lt_put_u64(at + 8 + 8 * i, word[i]);
+}
+
+// The words at 8, 16 and 24 of a record without its place in a log: body_crc and, left out, the
+// offset in the segment; time; left out u16 behind, u8 headers, u8 flags, key_size.
+static void format_words(const struct lt_plan *plan, uint64_t word[3]) {
+    const leat_record *r = plan->record;
+    unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
+                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u);
+    unsigned headers = (unsigned)(r->header_count + plan->extra_count);
+    uint32_t key_size = r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH;
+    word[0] = plan->body_crc;
+    word[1] = (uint64_t)r->timestamp_ms;
+    word[2] = headers << 16 | (uint64_t)flags << 24 | (uint64_t)key_size << 32;
+}
+
+static void format_put_body(uint8_t *at, const struct lt_plan *plan) {
+    const leat_record *r = plan->record;
+    lt_put_u64(at + lt_align8(plan->total) - 8, 0); // padding; the rest of it is overwritten
     uint8_t *to = at + LT_RECORD_HEADER;
     if (r->key.data)
         to = format_put_nul(to, r->key.data, r->key.size);
@@ -232,6 +241,30 @@ void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stam
         to = format_put_header(to, &plan->extra[i]);
     if (r->value.data)
         (void)format_put_nul(to, r->value.data, r->value.size);
+}
+
+void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp) {
+    uint64_t word[3];
+    format_words(plan, word);
+    format_put_body(at, plan);
+    format_put_head(at, plan->total, word, stamp);
+}
+
+void lt_record_encode(uint8_t *at, const struct lt_plan *plan) {
+    uint64_t word[3];
+    format_words(plan, word);
+    format_put_body(at, plan);
+    lt_put_u64(at, plan->total);
+    for (int i = 0; i < 3; i++)
+        lt_put_u64(at + 8 + 8 * i, word[i]);
+}
+
+uint32_t lt_record_copy(uint8_t *at, const uint8_t *encoded, const struct lt_stamp *stamp) {
+    uint32_t total = lt_get_u32(encoded), size = (uint32_t)lt_align8(total);
+    const uint64_t word[3] = { lt_get_u64(encoded + 8), 0, lt_get_u64(encoded + 24) };
+    memcpy(at + LT_RECORD_HEADER, encoded + LT_RECORD_HEADER, size - LT_RECORD_HEADER);
+    format_put_head(at, total, word, stamp);
+    return size;
 }
 
 // ---- reading
@@ -314,6 +347,11 @@ int64_t lt_record_claim(const uint8_t *at, int64_t base) {
     return behind == UINT16_MAX ? 0 : base + lt_get_u32(at + 12) - behind;
 }
 
+int64_t lt_encoded_timestamp(const uint8_t *encoded, int64_t wall_ms) {
+    int64_t own = lt_record_timestamp(encoded);
+    return own ? own : wall_ms;
+}
+
 bool lt_record_more(const uint8_t *at) {
     return (at[27] & LT_RECORD_MORE) != 0;
 }
@@ -344,6 +382,18 @@ void lt_record_view(const uint8_t *at, int64_t base, leat_message *m) {
         p = format_next_header(p);
     if (!(at[27] & LT_RECORD_NULL_VALUE))
         m->value = (leat_bytes){ p, (size_t)(at + total - 1 - p) };
+}
+
+void lt_record_unpack(const uint8_t *encoded, leat_record *r, leat_header *header) {
+    leat_message m;
+    lt_record_view(encoded, 0, &m);
+    *r = (leat_record){ .key = m.key,
+                        .value = m.value,
+                        .headers = header,
+                        .header_count = m.header_count,
+                        .timestamp_ms = m.timestamp_ms };
+    for (size_t i = 0; i < m.header_count; i++)
+        (void)leat_message_header(&m, i, &header[i]);
 }
 
 int leat_message_header(const leat_message *m, size_t i, leat_header *h) {

@@ -113,9 +113,14 @@ static inline int64_t lt_plan_timestamp(const struct lt_plan *plan, int64_t wall
     return own ? own : wall_ms;
 }
 
-// lt_batch is what is appended at once: records that are planned, each the next of the one before.
+// lt_encoded_timestamp is the same of an encoded record.
+int64_t lt_encoded_timestamp(const uint8_t *encoded, int64_t wall_ms);
+
+// lt_batch is what is appended at once: records that are planned, each the next of the one before,
+// or that were encoded, one behind the other.
 struct lt_batch {
-    const struct lt_plan *first;
+    const struct lt_plan *first; // NULL: encoded
+    const uint8_t *encoded;
     uint64_t bytes; // as they are stored, padding counted
     int64_t count;
     bool durable; // lt_partition_sync will be asked for it at once
@@ -131,6 +136,15 @@ struct lt_stamp {
 
 // lt_record_put writes the record and its padding: lt_align8(plan->total) bytes.
 void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp);
+
+// lt_record_encode writes the same without its place in a log, to be copied there later. Its
+// timestamp is its own, 0 if it has none.
+void lt_record_encode(uint8_t *at, const struct lt_plan *plan);
+// lt_record_copy writes an encoded record and its padding, stamped. Returns  how many bytes.
+uint32_t lt_record_copy(uint8_t *at, const uint8_t *encoded, const struct lt_stamp *stamp);
+// lt_record_unpack makes a record of an encoded one, as it was sent; all in it are views.
+// header: room for LT_HEADERS_MAX.
+void lt_record_unpack(const uint8_t *encoded, leat_record *r, leat_header *header);
 
 // lt_record_check tells whether a valid record of this uid and offset stands at `at`, of which
 // `room` bytes may be read. base is the segment's.

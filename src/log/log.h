@@ -18,6 +18,10 @@ int lt_log_close(leat *mq);
 // lt_log_count adds what the log counts to *s.
 void lt_log_count(leat *mq, leat_stats *s);
 
+// lt_futures_count counts the futures that were not released; lt_futures_free releases them.
+size_t lt_futures_count(leat *mq);
+void lt_futures_free(leat *mq);
+
 // lt_send appends r to t with provenance headers `extra`, as safe as acks says. What leat_send,
 // leat_queue_send and the dead-letter move are made of. *sticky may be NULL.
 struct lt_sticky {

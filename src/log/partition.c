@@ -226,10 +226,17 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason
 static void partition_trace_batch(const struct lt_partition *p, const struct lt_batch *batch,
                                   leat_metadata md, int rc) {
     const struct lt_plan *plan = batch->first;
-    for (int64_t wall_ms = md.timestamp_ms; plan; plan = plan->next) {
-        md.timestamp_ms = lt_plan_timestamp(plan, wall_ms);
+    const uint8_t *encoded = batch->encoded;
+    const int64_t wall_ms = md.timestamp_ms;
+    for (int64_t i = 0; i < batch->count; i++) {
+        md.timestamp_ms =
+            plan ? lt_plan_timestamp(plan, wall_ms) : lt_encoded_timestamp(encoded, wall_ms);
         lt_trace(p->mq, "append", NULL, &md, rc);
         md.offset += rc == 0;
+        if (plan)
+            plan = plan->next;
+        else
+            encoded += lt_record_size(encoded);
     }
 }
 
@@ -249,7 +256,7 @@ static bool partition_syncs_at_once(const struct lt_partition *p) {
 }
 
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {
-    int64_t ts = batch->count == 1 ? batch->first->record->timestamp_ms : 0;
+    int64_t ts = batch->count == 1 && batch->first ? batch->first->record->timestamp_ms : 0;
     int64_t wall_ms = lt_wall_ms(p->mq), now_ms = partition_time(p, wall_ms);
     *md = (leat_metadata){ .topic = p->topic->name,
                            .partition = p->number,

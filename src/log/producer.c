@@ -2,19 +2,12 @@
 #include "leat_test.h"
 #include "base/bytes.h"
 #include "base/hash.h"
-#include "log/log.h"
+#include "log/producer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { PRODUCER_STICKY_BYTES = 16 * 1024 }; // Kafka's batch.size: then the next partition
-
-struct leat_producer {
-    leat *mq;
-    struct lt_child child;
-    char *name;
-    int32_t acks;
-    struct lt_sticky sticky;
-};
 
 // ---- where a record goes
 
@@ -96,22 +89,111 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     return rc;
 }
 
-// ---- public
+// ---- opening
+
+enum {
+    PRODUCER_BATCH = 16 * 1024,
+    PRODUCER_BUFFER = 32 * 1024 * 1024,
+    PRODUCER_REPORTS = 1000000,
+    PRODUCER_BLOCK_MS = 60000,
+    PRODUCER_DELIVERY_MS = 120000,
+    PRODUCER_BACKOFF_MS = 100
+};
+
+static int producer_check_time(const char *what, int64_t ms) {
+    return ms >= LEAT_ZERO
+               ? 0
+               : lt_fail(LEAT_EINVAL, "producer options: %s is %lld", what, (long long)ms);
+}
+
+static int producer_check_bound(const char *what, int64_t n, int64_t max) {
+    return n == LEAT_UNLIMITED || (n >= 0 && n <= max)
+               ? 0
+               : lt_fail(LEAT_EINVAL, "producer options: %s is %lld", what, (long long)n);
+}
+
+static int producer_check(const leat *mq, const leat_producer_options *o) {
+    int rc = lt_check_reserved("producer options", o->reserved, 8);
+    if (rc == 0 && !lt_acks_sound(o->acks))
+        rc = lt_fail(LEAT_EINVAL, "producer options: acks is %d", o->acks);
+    if (rc == 0 && (o->callbacks < 0 || o->callbacks > LEAT_CALLBACKS_POLL))
+        rc = lt_fail(LEAT_EINVAL, "producer options: callbacks is %d", o->callbacks);
+    if (rc == 0 && o->callbacks == LEAT_CALLBACKS_THREAD && !mq->threads)
+        rc = lt_fail(LEAT_EINVAL, "producer options: callbacks on a thread, and no threads");
+    if (rc == 0)
+        rc = producer_check_time("linger_ms", o->linger_ms);
+    if (rc == 0)
+        rc = producer_check_time("max_block_ms", o->max_block_ms);
+    if (rc == 0)
+        rc = producer_check_time("delivery_timeout_ms", o->delivery_timeout_ms);
+    if (rc == 0 && o->retry_backoff_ms < 0)
+        rc = lt_fail(LEAT_EINVAL, "producer options: retry_backoff_ms is %lld",
+                     (long long)o->retry_backoff_ms);
+    if (rc == 0 && o->batch_bytes < 0)
+        rc = lt_fail(LEAT_EINVAL, "producer options: batch_bytes is %lld",
+                     (long long)o->batch_bytes);
+    if (rc == 0)
+        rc = producer_check_bound("batch_bytes", o->batch_bytes, LT_BATCH_MAX);
+    if (rc == 0)
+        rc = producer_check_bound("buffer_memory_bytes", o->buffer_memory_bytes, INT64_MAX / 2);
+    if (rc == 0)
+        rc = producer_check_bound("reports_max", o->reports_max, INT64_MAX / 2);
+    return rc;
+}
+
+// An option's value: the default for 0, 0 for LEAT_ZERO; LEAT_FOREVER stays.
+static int64_t producer_time(int64_t ms, int64_t by_default) {
+    return ms == 0 ? by_default : ms == LEAT_ZERO ? 0 : ms;
+}
+
+static int64_t producer_bound(int64_t n, int64_t by_default) {
+    return n == 0 ? by_default : n == LEAT_UNLIMITED ? INT64_MAX / 2 : n;
+}
+
+static void producer_set(leat_producer *p, const leat_producer_options *o) {
+    p->acks = o->acks ? o->acks : p->mq->acks;
+    p->polled = (o->callbacks ? o->callbacks : p->mq->callbacks) == LEAT_CALLBACKS_POLL;
+    p->linger_ms = producer_time(o->linger_ms, 0);
+    p->max_block_ms = producer_time(o->max_block_ms, PRODUCER_BLOCK_MS);
+    p->delivery_timeout_ms = producer_time(o->delivery_timeout_ms, PRODUCER_DELIVERY_MS);
+    p->backoff_ms = producer_time(o->retry_backoff_ms, PRODUCER_BACKOFF_MS);
+    p->batch_bytes = producer_bound(o->batch_bytes, PRODUCER_BATCH);
+    p->buffer_max = producer_bound(o->buffer_memory_bytes, PRODUCER_BUFFER);
+    p->reports_max = producer_bound(o->reports_max, PRODUCER_REPORTS);
+}
 
 static void producer_free(leat_producer *p) {
     lt_free(&p->mq->mem, p->name);
     lt_free(&p->mq->mem, p);
 }
 
-static int producer_close_child(struct lt_child *child) {
-    return leat_producer_close(LT_CONTAINER(child, leat_producer, child), 0);
+static int producer_close_child(struct lt_child *child, int64_t timeout_ms) {
+    return leat_producer_close(LT_CONTAINER(child, leat_producer, child), timeout_ms);
 }
 
-static int producer_check(const leat_producer_options *o) {
-    int rc = lt_check_reserved("producer options", o->reserved, 8);
-    if (rc == 0 && !lt_acks_sound(o->acks))
-        rc = lt_fail(LEAT_EINVAL, "producer options: acks is %d", o->acks);
-    return rc;
+// With LEAT_STRICT: names the reports that were not given.
+static int producer_child_owes(struct lt_child *child) {
+    leat_producer *p = LT_CONTAINER(child, leat_producer, child);
+    long long untold = (long long)lt_producer_untold(p);
+    return untold == 0 ? 0
+                       : lt_fail(LEAT_EBUSY, "producer %s: %lld reports were not given",
+                                 p->name ? p->name : "(unnamed)", untold);
+}
+
+static leat_producer *producer_new(leat *mq, const leat_producer_options *o) {
+    leat_producer *p = lt_zalloc(&mq->mem, sizeof *p);
+    if (!p) {
+        (void)lt_fail_nomem();
+        return NULL;
+    }
+    p->mq = mq;
+    producer_set(p, o);
+    p->name = o->name ? lt_strdup_n(&mq->mem, o->name, strlen(o->name)) : NULL;
+    if ((!o->name || p->name) && lt_outbox_init(p) == 0)
+        return p;
+    producer_free(p);
+    (void)lt_fail_nomem();
+    return NULL;
 }
 
 int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out) {
@@ -122,24 +204,42 @@ int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer *
     *out = NULL;
     int rc = lt_enter(mq, LT_CALL);
     if (rc == 0)
-        rc = producer_check(o);
+        rc = producer_check(mq, o);
     if (rc != 0)
         return rc;
-    leat_producer *p = lt_zalloc(&mq->mem, sizeof *p);
+    leat_producer *p = producer_new(mq, o);
     if (!p)
-        return lt_fail_nomem();
-    p->mq = mq;
-    p->acks = o->acks ? o->acks : mq->acks;
-    p->name = o->name ? lt_strdup_n(&mq->mem, o->name, strlen(o->name)) : NULL;
-    if (o->name && !p->name) {
-        producer_free(p);
-        return lt_fail_nomem();
-    }
-    p->child =
-        (struct lt_child){ .kind = "producer", .name = p->name, .close = producer_close_child };
+        return LEAT_ENOMEM;
+    p->child = (struct lt_child){ .kind = "producer",
+                                  .name = p->name,
+                                  .close = producer_close_child,
+                                  .owes = producer_child_owes };
     lt_child_add(mq, &p->child);
     *out = p;
     return 0;
+}
+
+// ---- closing
+
+// Ends what is left and tells all. Returns  how many records were given up.
+static size_t producer_end(leat_producer *p, int error) {
+    char message[80];
+    (void)snprintf(message, sizeof message, "given up when its producer was closed: %s",
+                   leat_strerror(error));
+    lt_lock(&p->lock);
+    uint64_t before = p->stats.not_stored + p->stats.unknown;
+    p->closing = true;
+    (void)lt_outbox_give_up(p, error, message, false);
+    lt_unlock(&p->lock);
+    lt_due_end(p->mq, &p->due); // nobody is between append and sync any more
+    lt_lock(&p->lock);
+    (void)lt_outbox_give_up(p, error, message, true);
+    size_t lost = (size_t)(p->stats.not_stored + p->stats.unknown - before);
+    lt_unlock(&p->lock);
+    lt_errand_end(p->mq, &p->errand);
+    while (lt_producer_tell(p->mq, &p->errand) > 0)
+        ;
+    return lost;
 }
 
 int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
@@ -148,12 +248,29 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
         rc = lt_check_timeout(timeout_ms);
     if (rc != 0)
         return rc;
-    lt_child_remove(p->mq, &p->child);
+    leat *mq = p->mq;
+    size_t lost = 0;
+    if (p->begun) {
+        bool shut = atomic_load(&mq->shut);
+        lt_lock(&p->lock);
+        uint64_t before = p->stats.not_stored + p->stats.unknown;
+        lt_unlock(&p->lock);
+        if (lt_stores(mq))
+            (void)lt_producer_flush(p, shut ? 0 : timeout_ms);
+        lt_lock(&p->lock);
+        lost = (size_t)(p->stats.not_stored + p->stats.unknown - before);
+        lt_unlock(&p->lock);
+        lost += producer_end(p, shut || !lt_stores(mq) ? LEAT_ECLOSED : LEAT_ETIMEDOUT);
+    }
+    lt_child_remove(mq, &p->child);
+    lt_outbox_fini(p);
     producer_free(p);
-    return 0;
+    return lost < INT32_MAX ? (int)lost : INT32_MAX;
 }
 
-int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md) {
+// ---- sending
+
+int lt_producer_enter(leat_producer *p, leat_topic *t, const leat_record *r) {
     int rc = lt_begin(p ? p->mq : NULL, LT_CALL_CB);
     if (rc != 0)
         return rc;
@@ -161,19 +278,63 @@ int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metada
         return lt_end(p->mq, lt_fail(LEAT_EINVAL, "send: topic or record is NULL"));
     if (t->mq != p->mq)
         return lt_end(p->mq, lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name));
+    return 0;
+}
+
+// Lets what was sent before it go first, where p sends asynchronously, too.
+static int producer_clear(leat_producer *p, const struct lt_send *s) {
+    if (atomic_load_explicit(&p->pending, memory_order_relaxed) == 0)
+        return 0;
+    leat_topic *t = s->topic;
+    int rc = 0;
+    for (int32_t i = 0; i < t->partitions && rc == 0; i++)
+        rc = lt_outbox_clear(p, lt_topic_part(t, i));
+    return rc;
+}
+
+int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md) {
+    int rc = lt_producer_enter(p, t, r);
+    if (rc != 0)
+        return rc;
     struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
-    return lt_end(p->mq, lt_send_record(&s, md));
+    rc = producer_clear(p, &s);
+    return lt_end(p->mq, rc != 0 ? rc : lt_send_record(&s, md));
 }
 
 int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
                    leat_metadata *md) {
-    int rc = lt_begin(p ? p->mq : NULL, LT_CALL_CB);
+    static const leat_record none;
+    int rc = lt_producer_enter(p, t, n > 0 ? r : &none);
     if (rc != 0)
         return rc;
-    if (!t || (!r && n > 0))
-        return lt_end(p->mq, lt_fail(LEAT_EINVAL, "send many: topic or records are NULL"));
-    if (t->mq != p->mq)
-        return lt_end(p->mq, lt_fail(LEAT_EINVAL, "topic %s belongs to another store", t->name));
     struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
-    return lt_end(p->mq, lt_send_many(&s, n, md));
+    rc = producer_clear(p, &s);
+    return lt_end(p->mq, rc != 0 ? rc : lt_send_many(&s, n, md));
+}
+
+int lt_send_later(leat_producer *p, leat_topic *t, const leat_record *r,
+                  const struct lt_entry *entry) {
+    struct lt_plan plan;
+    int rc = lt_topic_alive(t);
+    if (rc == 0)
+        rc = lt_check_writable(t->mq, "topic", t->name);
+    if (rc == 0)
+        rc = lt_plan_make(r, NULL, 0, &plan);
+    if (rc != 0)
+        return rc;
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
+    struct lt_partition *to = producer_partition(&s, &plan, t->partitions);
+    return to ? lt_outbox_add(p, to, &plan, entry) : LEAT_ERANGE;
+}
+
+int leat_send_async(leat_producer *p, leat_topic *t, const leat_record *r, leat_delivery_fn fn,
+                    void *ctx) {
+    int rc = lt_producer_enter(p, t, r);
+    if (rc != 0)
+        return rc;
+    if (fn && p->acks == LEAT_ACKS_NONE)
+        rc = lt_fail(LEAT_EINVAL, "with LEAT_ACKS_NONE there is no report");
+    if (rc == 0)
+        rc = lt_send_later(p, t, r, &(struct lt_entry){ .fn = fn, .ctx = ctx });
+    return lt_end(p->mq, rc);
 }

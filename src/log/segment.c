@@ -421,14 +421,23 @@ int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct
     if (!bytes)
         return lt_fail_nomem();
     const int64_t wall_ms = stamp->timestamp_ms, count = s->count, newest = s->newest;
-    for (const struct lt_plan *plan = batch->first;;) {
-        uint64_t n = lt_align8(plan->total);
-        stamp->timestamp_ms = lt_plan_timestamp(plan, wall_ms);
-        stamp->more = plan->next != NULL;
-        lt_record_put(to, plan, stamp);
+    const struct lt_plan *plan = batch->first;
+    const uint8_t *encoded = batch->encoded;
+    for (int64_t left = batch->count;;) {
+        uint32_t n;
+        stamp->more = --left > 0;
+        if (plan) {
+            n = (uint32_t)lt_align8(plan->total);
+            stamp->timestamp_ms = lt_plan_timestamp(plan, wall_ms);
+            lt_record_put(to, plan, stamp);
+            plan = plan->next;
+        } else {
+            stamp->timestamp_ms = lt_encoded_timestamp(encoded, wall_ms);
+            n = lt_record_copy(to, encoded, stamp);
+            encoded += n;
+        }
         lt_index_add(s, stamp->timestamp_ms, n, true);
-        plan = plan->next;
-        if (!plan)
+        if (left == 0)
             break;
         to += n;
         stamp->offset++;

@@ -306,6 +306,7 @@ static void log_free(leat *mq) {
     lt_map_fini(&log->topic_ids);
     lt_map_fini(&log->group_ids);
     log_free_names(mq);
+    lt_mutex_fini(&log->future_lock);
     lt_spares_fini(mq);
     lt_mutex_fini(&log->table);
     lt_mutex_fini(&log->admin);
@@ -326,6 +327,10 @@ int lt_log_open(leat *mq, bool create) {
     rc = lt_spares_init(&log->spares);
     if (rc != 0)
         goto no_spares;
+    rc = lt_mutex_init(&log->future_lock, LT_RANK_FUTURE);
+    if (rc != 0)
+        goto no_futures;
+    lt_list_init(&log->futures);
     uint64_t seed = lt_chance_next(mq);
     lt_map_init(&log->topics, &mq->mem, seed);
     lt_map_init(&log->queue_names, &mq->mem, seed);
@@ -359,8 +364,10 @@ int lt_log_open(leat *mq, bool create) {
         log_free(mq);
     return rc;
 no_sync:
-    lt_spares_fini(mq);
     mq->log = NULL;
+    lt_mutex_fini(&log->future_lock);
+no_futures:
+    lt_mutex_fini(&log->spares.lock);
 no_spares:
     lt_mutex_fini(&log->table);
 no_table:

@@ -148,7 +148,8 @@ int leat_subscription_close(leat_subscription *s, int64_t drain_ms) {
 
 // ---- joining
 
-static int subscription_close_child(struct lt_child *child) {
+static int subscription_close_child(struct lt_child *child, int64_t timeout_ms) {
+    (void)timeout_ms;
     return leat_subscription_close(LT_CONTAINER(child, leat_subscription, child), 0);
 }
 

@@ -66,7 +66,8 @@ static bool queue_child_busy(const struct lt_child *child) {
     return atomic_load(&LT_CONTAINER(child, leat_queue, child)->waiting) > 0;
 }
 
-static int queue_close_child(struct lt_child *child) {
+static int queue_close_child(struct lt_child *child, int64_t timeout_ms) {
+    (void)timeout_ms;
     leat_queue *q = LT_CONTAINER(child, leat_queue, child);
     int rc = 0;
     for (int opens = q->opens; opens > 0 && rc == 0; opens--)

@@ -23,7 +23,7 @@ int leat_get_stats(leat *mq, leat_stats *s, size_t size_of_s) {
     if (rc != 0)
         return rc;
     *s = (leat_stats){ .fds = (uint64_t)(mq->dir_fd >= 0) + (mq->lock_fd >= 0) };
-    s->threads = lt_service_runs(&mq->clock.service);
+    s->threads = (lt_service_runs(&mq->clock.service) ? 1u : 0u) + (lt_courier_runs(mq) ? 1u : 0u);
     if (mq->dir && !lt_read_only(mq))
         s->fs_class = mq->mapped_write ? LEAT_WRITE_MAPPED : LEAT_WRITE_PWRITE;
     stats_children(mq, s);

@@ -26,6 +26,10 @@ static int store_check_options(const leat_options *o) {
         return lt_fail(LEAT_EINVAL, "store options: LEAT_READ_ONLY with LEAT_CRASHABLE");
     if (o->threads != 0 && o->threads != LEAT_NO_THREADS)
         return lt_fail(LEAT_EINVAL, "store options: threads is %d", o->threads);
+    if (o->callbacks < 0 || o->callbacks > LEAT_CALLBACKS_POLL)
+        return lt_fail(LEAT_EINVAL, "store options: callbacks is %d", o->callbacks);
+    if (o->threads == LEAT_NO_THREADS && o->callbacks == LEAT_CALLBACKS_THREAD)
+        return lt_fail(LEAT_EINVAL, "store options: callbacks on a thread, and no threads");
     if (!lt_acks_sound(o->acks))
         return lt_fail(LEAT_EINVAL, "store options: acks is %d", o->acks);
     if (o->clock < 0 || o->clock > LEAT_CLOCK_JUMP)
@@ -44,7 +48,7 @@ static int store_check_options(const leat_options *o) {
         o->sync_interval_ms != LEAT_ZERO)
         return lt_fail(LEAT_EINVAL, "store options: sync_interval_ms is %lld",
                        (long long)o->sync_interval_ms);
-    if (o->write < 0 || o->write > LEAT_WRITE_PWRITE || o->pad_ != 0)
+    if (o->write < 0 || o->write > LEAT_WRITE_PWRITE)
         return lt_fail(LEAT_EINVAL, "store options: write is %d", o->write);
     return 0;
 }
@@ -258,6 +262,11 @@ static int store_views(leat *mq) {
                    out == 1 ? " is" : "s are");
 }
 
+static int store_futures(leat *mq) {
+    size_t out = lt_futures_count(mq);
+    return out == 0 ? 0 : lt_fail(LEAT_EBUSY, "%zu futures are not released", out);
+}
+
 // With LEAT_STRICT: LEAT_EBUSY names what is leased. A crash ended all leases.
 static int store_leased(leat *mq) {
     bool strict = (mq->flags & LEAT_STRICT) && !atomic_load(&mq->crashed);
@@ -269,6 +278,7 @@ static int store_free(leat *mq) {
     if (lt_forked(mq))
         lt_crash_in_fork(mq);
     lt_service_end(mq);
+    lt_courier_end(mq);
     int rc = lt_queues_close(mq);
     lt_channels_close(mq);
     int log_rc = lt_log_close(mq);
@@ -285,6 +295,8 @@ int leat_close(leat *mq, int64_t timeout_ms) {
         rc = store_children(mq);
         if (rc == 0)
             rc = store_views(mq);
+        if (rc == 0)
+            rc = store_futures(mq);
         if (rc == 0)
             rc = store_leased(mq);
         if (rc == 0)
@@ -309,7 +321,20 @@ static int store_busy_child(leat *mq) {
     return rc;
 }
 
-static int store_close_children(leat *mq) {
+// With LEAT_STRICT: LEAT_EBUSY names what a child has not given yet.
+static int store_owing_child(leat *mq) {
+    int rc = 0;
+    lt_lock(&mq->children_lock);
+    for (struct lt_node *n = lt_list_first(&mq->children); n && rc == 0;
+         n = lt_list_next(&mq->children, n)) {
+        struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
+        rc = c->owes ? c->owes(c) : 0;
+    }
+    lt_unlock(&mq->children_lock);
+    return rc;
+}
+
+static int store_close_children(leat *mq, int64_t timeout_ms, int *lost) {
     int busy = store_busy_child(mq);
     if (busy != 0)
         return busy;
@@ -321,9 +346,10 @@ static int store_close_children(leat *mq) {
         if (!n)
             return 0;
         struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
-        int rc = c->close(c);
+        int rc = c->close(c, timeout_ms);
         if (rc == LEAT_EBUSY)
             return rc;
+        *lost += rc > 0 && rc < INT32_MAX - *lost ? rc : 0;
     }
 }
 
@@ -337,9 +363,16 @@ int leat_close_all(leat *mq, int64_t timeout_ms) {
         rc = store_views(mq);
         if (rc == 0)
             rc = store_leased(mq);
+        if (rc == 0)
+            rc = store_owing_child(mq);
         if (rc != 0)
             return rc;
     }
-    rc = store_close_children(mq);
-    return rc != 0 ? rc : leat_close(mq, timeout_ms);
+    int lost = 0;
+    rc = store_close_children(mq, timeout_ms, &lost);
+    if (rc != 0)
+        return rc;
+    lt_futures_free(mq);
+    rc = leat_close(mq, timeout_ms);
+    return rc != 0 ? rc : lost;
 }

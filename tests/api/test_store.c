@@ -97,7 +97,7 @@ Test(store, wrong_arguments_and_options_are_refused, .init = make_root, .fini = 
         { .memory_max_bytes = -3 },
         { .write = 3 },
         { .write = -1 },
-        { .pad_ = 1 },
+        { .callbacks = 7 },
         { .reserved = { 1 } },
         { .reserved = { 0, 0, 0, 0, 0, 0, 0, 1 } },
     };

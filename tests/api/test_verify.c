@@ -253,7 +253,7 @@ static int refuse(const void *data, size_t size, void *ctx) {
 Test(verify, wrong_arguments_and_what_is_no_store, .init = make_root, .fini = drop_root) {
     fails(LEAT_EINVAL, leat_verify(NULL, NULL, NULL, NULL));
     fails(LEAT_EINVAL, leat_verify("", NULL, NULL, NULL));
-    fails(LEAT_EINVAL, leat_verify(dir, &(leat_options){ .pad_ = 1 }, NULL, NULL));
+    fails(LEAT_EINVAL, leat_verify(dir, &(leat_options){ .callbacks = 7 }, NULL, NULL));
     fails(LEAT_ENOENT, leat_verify(dir, NULL, NULL, NULL));
     cr_assert(!scratch_exists(dir));
     scratch_mkdir(dir);

@@ -297,7 +297,7 @@ Test(rebuild, two_topics_of_one_name_keep_their_records, .init = make_root, .fin
 Test(rebuild, wrong_arguments_an_owner_and_no_store, .init = make_root, .fini = drop_root) {
     fails(LEAT_EINVAL, rebuild(NULL));
     fails(LEAT_EINVAL, rebuild(""));
-    fails(LEAT_EINVAL, leat_rebuild_manifest(dir, &(leat_options){ .pad_ = 1 }, NULL, NULL));
+    fails(LEAT_EINVAL, leat_rebuild_manifest(dir, &(leat_options){ .callbacks = 7 }, NULL, NULL));
     fails(LEAT_EINVAL,
           leat_rebuild_manifest(dir, &(leat_options){ .flags = LEAT_READ_ONLY }, NULL, NULL));
     fails(LEAT_ENOENT, rebuild(dir));

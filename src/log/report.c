@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+// report: what became of the records of a producer, told once each.
+#include "log/producer.h"
+
+#include <stdio.h>
+
+// ---- a parcel ends
+
+static void report_count(leat_producer_stats *s, int status, size_t n) {
+    s->stored += status == LEAT_STORED ? n : 0;
+    s->not_stored += status == LEAT_NOT_STORED ? n : 0;
+    s->unknown += status == LEAT_UNKNOWN ? n : 0;
+}
+
+static void report_notify(leat_producer *p) {
+    for (struct lt_node *n = lt_list_first(&p->holds); n; n = lt_list_next(&p->holds, n))
+        lt_waiter_notify(p->mq, &LT_CONTAINER(n, struct lt_hold, node)->waiter);
+}
+
+// All of it is told, or nobody is to be told.
+static void report_forget(leat_producer *p, struct lt_parcel *parcel) {
+    lt_list_remove(&parcel->live);
+    atomic_fetch_sub_explicit(&p->untold, (int64_t)parcel->told_as, memory_order_relaxed);
+    bool again = !p->spare && parcel->room == (size_t)p->batch_bytes && !parcel->whole &&
+                 !p->closing && lt_parcel_reset(parcel);
+    if (again)
+        p->spare = parcel;
+    else
+        lt_parcel_drop(parcel);
+    report_notify(p);
+}
+
+void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int error,
+                   const char *message) {
+    parcel->status = status;
+    parcel->error = error;
+    (void)snprintf(parcel->message, sizeof parcel->message, "%s", message);
+    p->stats.batches++;
+    p->stats.duplicates += parcel->duplicate;
+    report_count(&p->stats, status, parcel->count);
+    for (size_t i = 0; parcel->futures && i < parcel->count; i++)
+        if (parcel->entry[i].future)
+            lt_future_done(parcel->entry[i].future);
+    if (parcel->telling == 0) {
+        report_forget(p, parcel);
+        return;
+    }
+    lt_list_push_back(&p->done, &parcel->node);
+    // Without a thread it is told by a flush, a close, or the thread that the next one gets.
+    (void)lt_errand_post(p->mq, &p->errand);
+    report_notify(p);
+}
+
+// ---- telling
+
+void lt_parcel_report(const struct lt_parcel *parcel, size_t i, leat_report *r, leat_record *record,
+                      leat_header *header) {
+    const uint8_t *encoded = parcel->bytes + parcel->entry[i].at;
+    const struct lt_partition *part = parcel->box->p;
+    lt_record_unpack(encoded, record, header);
+    record->to_partition = LEAT_PARTITION(part->number);
+    *r = (leat_report){ .md = { .topic = part->topic->name,
+                                .partition = part->number,
+                                .offset = parcel->base < 0 ? -1 : parcel->base + (int64_t)i,
+                                .timestamp_ms = lt_encoded_timestamp(encoded, parcel->wall_ms),
+                                .duplicate = parcel->duplicate },
+                        .record = parcel->whole ? NULL : record,
+                        .message = parcel->message,
+                        .error = parcel->error,
+                        .status = parcel->status };
+}
+
+static void report_tell(leat_producer *p, const struct lt_parcel *parcel) {
+    leat_header header[LT_HEADERS_MAX];
+    leat_record record;
+    leat_report r;
+    for (size_t i = 0; i < parcel->count; i++) {
+        const struct lt_entry *e = &parcel->entry[i];
+        if (!e->fn)
+            continue;
+        lt_parcel_report(parcel, i, &r, &record, header);
+        lt_callback_begin();
+        e->fn(p, &r, e->ctx);
+        lt_callback_end();
+    }
+}
+
+int lt_producer_tell(leat *mq, struct lt_errand *e) {
+    (void)mq;
+    leat_producer *p = LT_CONTAINER(e, leat_producer, errand);
+    lt_lock(&p->lock);
+    struct lt_node *n = lt_list_first(&p->done);
+    struct lt_parcel *parcel = n ? LT_CONTAINER(n, struct lt_parcel, node) : NULL;
+    if (parcel)
+        lt_list_remove(n);
+    lt_unlock(&p->lock);
+    if (!parcel)
+        return 0;
+    report_tell(p, parcel);
+    int told = (int)parcel->telling;
+    lt_lock(&p->lock);
+    report_forget(p, parcel);
+    struct lt_node *line = lt_list_first(&p->line);
+    if (line) // it may have been waiting for reports
+        lt_waiter_notify(p->mq, &LT_CONTAINER(line, struct lt_hold, node)->waiter);
+    lt_unlock(&p->lock);
+    return told;
+}
+
+// ---- flush and poll
+
+size_t lt_producer_unfinished(const leat_producer *p, uint64_t epoch) {
+    size_t sum = 0;
+    for (struct lt_node *n = lt_list_first(&p->live); n; n = lt_list_next(&p->live, n)) {
+        const struct lt_parcel *parcel = LT_CONTAINER(n, struct lt_parcel, live);
+        if (parcel->epoch > epoch)
+            break;
+        sum += parcel->count;
+    }
+    return sum;
+}
+
+// Does what can be done here and now.
+static void report_drive(leat_producer *p) {
+    lt_outbox_run(p);
+    if (p->polled)
+        (void)lt_errand_run(p->mq, &p->errand);
+}
+
+static int report_flush_wait(leat_producer *p, uint64_t epoch, int64_t timeout_ms) {
+    struct lt_hold h;
+    int64_t deadline = lt_add_ms(lt_now_ns(p->mq), timeout_ms);
+    lt_lock(&p->lock);
+    int rc = lt_hold_begin(p, &p->holds, &h);
+    bool begun = rc == 0;
+    while (rc == 0 && lt_producer_unfinished(p, epoch) > 0) {
+        lt_unlock(&p->lock);
+        report_drive(p);
+        lt_lock(&p->lock);
+        if (lt_producer_unfinished(p, epoch) > 0)
+            rc = lt_hold_wait(p, &h, deadline);
+    }
+    size_t left = lt_producer_unfinished(p, epoch);
+    if (begun)
+        lt_hold_end(p, &h);
+    lt_unlock(&p->lock);
+    return rc != 0 && rc != LEAT_ETIMEDOUT ? rc : left < INT32_MAX ? (int)left : INT32_MAX;
+}
+
+int lt_producer_flush(leat_producer *p, int64_t timeout_ms) {
+    lt_lock(&p->lock);
+    if (!p->begun) {
+        lt_unlock(&p->lock);
+        return 0;
+    }
+    uint64_t epoch = p->epoch++;
+    lt_outbox_close_open(p);
+    lt_unlock(&p->lock);
+    report_drive(p);
+    lt_lock(&p->lock);
+    size_t left = lt_producer_unfinished(p, epoch);
+    lt_unlock(&p->lock);
+    if (left > 0 && timeout_ms != 0)
+        return report_flush_wait(p, epoch, timeout_ms);
+    return left < INT32_MAX ? (int)left : INT32_MAX;
+}
+
+int leat_flush(leat_producer *p, int64_t timeout_ms) {
+    int rc = lt_begin(p ? p->mq : NULL, LT_CALL);
+    if (rc != 0)
+        return rc;
+    rc = lt_check_timeout(timeout_ms);
+    return lt_end(p->mq, rc != 0 ? rc : lt_producer_flush(p, timeout_ms));
+}
+
+static int report_poll_wait(leat_producer *p, int64_t timeout_ms) {
+    struct lt_hold h;
+    int64_t deadline = lt_add_ms(lt_now_ns(p->mq), timeout_ms);
+    int told = 0;
+    lt_lock(&p->lock);
+    int rc = lt_hold_begin(p, &p->holds, &h);
+    bool begun = rc == 0;
+    while (rc == 0 && told == 0) {
+        lt_unlock(&p->lock);
+        lt_due_fire(p->mq);
+        told = lt_errand_run(p->mq, &p->errand);
+        lt_lock(&p->lock);
+        if (told == 0)
+            rc = lt_hold_wait(p, &h, deadline);
+    }
+    if (begun)
+        lt_hold_end(p, &h);
+    lt_unlock(&p->lock);
+    return told > 0 ? told : rc == LEAT_ETIMEDOUT ? 0 : rc;
+}
+
+static int report_poll(leat_producer *p, int64_t timeout_ms) {
+    int rc = lt_check_timeout(timeout_ms);
+    if (rc == 0 && !p->polled)
+        rc = lt_fail(LEAT_EINVAL, "producer %s: its reports come on a thread of their own",
+                     p->name ? p->name : "(unnamed)");
+    if (rc != 0)
+        return rc;
+    lt_lock(&p->lock);
+    rc = lt_outbox_begin(p);
+    lt_unlock(&p->lock);
+    if (rc != 0)
+        return rc;
+    lt_due_fire(p->mq);
+    int told = lt_errand_run(p->mq, &p->errand);
+    return told > 0 || timeout_ms == 0 ? told : report_poll_wait(p, timeout_ms);
+}
+
+int leat_producer_poll(leat_producer *p, int64_t timeout_ms) {
+    int rc = lt_begin(p ? p->mq : NULL, LT_CALL);
+    return rc != 0 ? rc : lt_end(p->mq, report_poll(p, timeout_ms));
+}
+
+// ---- purge, counts
+
+int leat_producer_purge(leat_producer *p) {
+    int rc = lt_begin(p ? p->mq : NULL, LT_CALL_CB);
+    if (rc != 0)
+        return rc;
+    lt_lock(&p->lock);
+    size_t n = lt_outbox_give_up(p, LEAT_EPURGED, "purged before it was sent", false);
+    lt_unlock(&p->lock);
+    return lt_end(p->mq, n < INT32_MAX ? (int)n : INT32_MAX);
+}
+
+int leat_producer_get_stats(leat_producer *p, leat_producer_stats *s, size_t size_of_s) {
+    int rc = lt_enter(p ? p->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && (!s || size_of_s != sizeof *s))
+        rc = lt_fail(LEAT_EINVAL, "producer stats: out is NULL or has %zu bytes", size_of_s);
+    if (rc != 0)
+        return rc;
+    lt_lock(&p->lock);
+    *s = p->stats;
+    s->in_flight = s->accepted - s->stored - s->not_stored - s->unknown;
+    s->in_flight_bytes = (uint64_t)p->buffered;
+    s->reports_waiting = (uint64_t)lt_producer_untold(p);
+    lt_unlock(&p->lock);
+    return 0;
+}
