@@ -482,22 +482,38 @@ LEAT_API int leat_topic_delete_records(leat_topic *t, int32_t partition, int64_t
 // with it, in offset order within a partition, by one thread at a time. r is a view for the call.
 typedef void (*leat_delivery_fn)(leat_producer *p, const leat_report *r, void *ctx);
 
+// .partitioner: where a record goes that names no partition (.to_partition).
+enum {
+    LEAT_BY_KEY = 1,      // by the key's murmur2 hash as Kafka's Java client does, and an empty key
+                          // is a key; a null one as LEAT_STICKY. The default.
+    LEAT_ROUND_ROBIN = 2, // the topic's partitions in turn, over all producers: keys do not count
+    LEAT_STICKY = 3,     // one until it got .batch_bytes, then another by chance: keys do not count
+    LEAT_BY_FUNCTION = 4 // .partition says
+};
+// leat_partitioner_fn returns where r goes, 0 to partitions - 1; anything else makes the send
+// LEAT_ERANGE. A callback, once for each record that is sound and names no partition, on each
+// sending thread, several at once. Those of a key stay together only if it is the same each time.
+typedef int32_t (*leat_partitioner_fn)(const leat_record *r, int32_t partitions, void *ctx);
+
 typedef struct {
-    const char *name;            // for traces
-    int32_t acks;                // 0: the store's
-    int32_t callbacks;           // 0: the store's
-    int64_t linger_ms;           // an asynchronous record waits so long for others; 0: until the
-                                 // service thread is free, or somebody looks where there is none
-    int64_t max_block_ms;        // so long leat_send_async waits for room; 0: 60 s; LEAT_ZERO
-    int64_t delivery_timeout_ms; // an asynchronous record is tried again so long; 0: 120 s;
-                                 // LEAT_ZERO: once; LEAT_FOREVER
-    int64_t retry_backoff_ms;    // before the first time again, then twice that, up to 1 s or it;
-                                 // 0: 100 ms
-    int64_t batch_bytes;         // of a partition's records that are sent together, as they are
-                                 // stored; 0: 16 KiB; at most 64 MiB
-    int64_t buffer_memory_bytes; // accepted and not in the log; 0: 32 MiB; LEAT_UNLIMITED
-    int64_t reports_max;         // accepted with a callback that was not called; 0: 1,000,000;
-                                 // LEAT_UNLIMITED
+    const char *name;              // for traces
+    int32_t acks;                  // 0: the store's
+    int32_t callbacks;             // 0: the store's
+    int32_t partitioner, pad_;     // 0: LEAT_BY_KEY
+    int64_t linger_ms;             // an asynchronous record waits so long for others; 0: until the
+                                   // service thread is free, or somebody looks where there is none
+    int64_t max_block_ms;          // so long leat_send_async waits for room; 0: 60 s; LEAT_ZERO
+    int64_t delivery_timeout_ms;   // an asynchronous record is tried again so long; 0: 120 s;
+                                   // LEAT_ZERO: once; LEAT_FOREVER
+    int64_t retry_backoff_ms;      // before the first time again, then twice that, up to 1 s or it;
+                                   // 0: 100 ms
+    int64_t batch_bytes;           // of a partition's records that are sent together, as they are
+                                   // stored; 0: 16 KiB; at most 64 MiB
+    int64_t buffer_memory_bytes;   // accepted and not in the log; 0: 32 MiB; LEAT_UNLIMITED
+    int64_t reports_max;           // accepted with a callback that was not called; 0: 1,000,000;
+                                   // LEAT_UNLIMITED
+    leat_partitioner_fn partition; // with LEAT_BY_FUNCTION, and only then
+    void *partition_ctx;
     uint64_t reserved[8];
 } leat_producer_options;
 

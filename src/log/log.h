@@ -5,6 +5,7 @@
 #define LT_LOG_LOG_H
 
 #include "log/cursor.h"
+#include "log/partitioner.h"
 #include "log/topic.h"
 #include "log/verify.h"
 
@@ -23,23 +24,16 @@ size_t lt_futures_count(leat *mq);
 void lt_futures_free(leat *mq);
 
 // lt_send appends r to t with provenance headers `extra`, as safe as acks says. What leat_send,
-// leat_queue_send and the dead-letter move are made of. *sticky may be NULL.
-struct lt_sticky {
-    _Atomic uint64_t word; // partition << 32 | bytes sent to it; relaxed: a hint
-};
+// leat_queue_send and the dead-letter move are made of.
 struct lt_send {
     leat_topic *topic;
     const leat_record *record;
     const leat_header *extra;
     size_t extra_count;
     int32_t acks;
-    struct lt_sticky *sticky;
+    struct lt_partitioner *where; // NULL: see lt_partitioner_pick
 };
 int lt_send_record(const struct lt_send *s, leat_metadata *md);
-// lt_send_partition chooses where a planned record goes, among the first `partitions` of the topic;
-// NULL: LEAT_ERANGE, with its text.
-struct lt_partition *lt_send_partition(const struct lt_send *s, const struct lt_plan *plan,
-                                       int32_t partitions);
 // lt_send_many sends n records, s->record being the first: see leat_send_many. Room for all that
 // the call needs is had, and every record checked, before the first one is appended.
 int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md);

@@ -25,7 +25,7 @@ struct many_part { // the batch of one partition
 // ---- making the batches
 
 static int many_take(struct many *m, struct lt_plan *plan) {
-    struct lt_partition *p = lt_send_partition(m->send, plan, m->parts);
+    struct lt_partition *p = lt_partitioner_pick(m->send->where, m->send->topic, plan, m->parts);
     if (!p)
         return LEAT_ERANGE;
     struct many_part *part = &m->part[p->number];
@@ -45,11 +45,11 @@ static int many_take(struct many *m, struct lt_plan *plan) {
 static int many_plan(struct many *m) {
     const struct lt_send *s = m->send;
     int rc = 0;
-    for (size_t i = 0; i < m->n && rc == 0; i++) {
+    for (size_t i = 0; i < m->n && rc == 0; i++)
         rc = lt_plan_make(&s->record[i], s->extra, s->extra_count, &m->plan[i]);
-        if (rc == 0)
-            rc = many_take(m, &m->plan[i]);
-    }
+    // All are sound: none takes a turn in vain, and a partition function sees no wrong one.
+    for (size_t i = 0; i < m->n && rc == 0; i++)
+        rc = many_take(m, &m->plan[i]);
     return rc;
 }
 

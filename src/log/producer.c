@@ -1,58 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "leat_test.h"
 #include "base/bytes.h"
-#include "base/hash.h"
 #include "log/producer.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { PRODUCER_STICKY_BYTES = 16 * 1024 }; // Kafka's batch.size: then the next partition
-
-// ---- where a record goes
-
-static uint32_t producer_sticky(leat *mq, struct lt_sticky *sticky, uint32_t partitions,
-                                uint32_t bytes) {
-    if (!sticky)
-        return (uint32_t)(lt_chance_next(mq) % partitions);
-    uint64_t word = atomic_load_explicit(&sticky->word, memory_order_relaxed);
-    uint32_t choice = (uint32_t)(word >> 32), sent = (uint32_t)word;
-    if (sent == 0 || sent >= PRODUCER_STICKY_BYTES) {
-        uint32_t next = (uint32_t)lt_chance_next(mq);
-        if (sent != 0 && next % partitions == choice % partitions)
-            next = next % partitions + 1; // another one than before
-        choice = next;
-        sent = 0;
-    }
-    word = (uint64_t)choice << 32 | (sent + bytes);
-    atomic_store_explicit(&sticky->word, word, memory_order_relaxed);
-    return choice % partitions;
-}
-
-static inline struct lt_partition *
-producer_partition(const struct lt_send *s, const struct lt_plan *plan, int32_t partitions) {
-    leat_topic *t = s->topic;
-    const leat_record *r = plan->record;
-    if (r->to_partition != 0 && r->to_partition <= partitions)
-        return lt_topic_partition(t, (int64_t)r->to_partition - 1);
-    if (r->to_partition != 0) {
-        (void)lt_fail(LEAT_ERANGE, "topic %s has %d partitions, no number %d", t->name, partitions,
-                      r->to_partition - 1);
-        return NULL;
-    }
-    if (partitions == 1)
-        return lt_topic_part(t, 0);
-    if (r->key.data) {
-        uint32_t hash = lt_murmur2(r->key.data, r->key.size) & 0x7fffffff;
-        return lt_topic_part(t, hash % (uint32_t)partitions);
-    }
-    return lt_topic_part(t, producer_sticky(t->mq, s->sticky, (uint32_t)partitions, plan->total));
-}
-
-struct lt_partition *lt_send_partition(const struct lt_send *s, const struct lt_plan *plan,
-                                       int32_t partitions) {
-    return producer_partition(s, plan, partitions);
-}
 
 int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     struct lt_plan plan;
@@ -65,7 +17,7 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
         rc = lt_plan_make(s->record, s->extra, s->extra_count, &plan);
     if (rc != 0)
         return rc;
-    struct lt_partition *p = producer_partition(s, &plan, s->topic->partitions);
+    struct lt_partition *p = lt_partitioner_pick(s->where, s->topic, &plan, s->topic->partitions);
     if (!p)
         return LEAT_ERANGE;
     leat_metadata where;
@@ -138,7 +90,9 @@ static int producer_check(const leat *mq, const leat_producer_options *o) {
         rc = producer_check_bound("buffer_memory_bytes", o->buffer_memory_bytes, INT64_MAX / 2);
     if (rc == 0)
         rc = producer_check_bound("reports_max", o->reports_max, INT64_MAX / 2);
-    return rc;
+    if (rc == 0 && o->pad_ != 0)
+        rc = lt_fail(LEAT_EINVAL, "producer options: pad_ is not zero");
+    return rc == 0 ? lt_partitioner_check(o) : rc;
 }
 
 // An option's value: the default for 0, 0 for LEAT_ZERO; LEAT_FOREVER stays.
@@ -160,6 +114,7 @@ static void producer_set(leat_producer *p, const leat_producer_options *o) {
     p->batch_bytes = producer_bound(o->batch_bytes, PRODUCER_BATCH);
     p->buffer_max = producer_bound(o->buffer_memory_bytes, PRODUCER_BUFFER);
     p->reports_max = producer_bound(o->reports_max, PRODUCER_REPORTS);
+    lt_partitioner_init(&p->where, o, p->batch_bytes);
 }
 
 static void producer_free(leat_producer *p) {
@@ -296,7 +251,7 @@ int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metada
     int rc = lt_producer_enter(p, t, r);
     if (rc != 0)
         return rc;
-    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .where = &p->where };
     rc = producer_clear(p, &s);
     return lt_end(p->mq, rc != 0 ? rc : lt_send_record(&s, md));
 }
@@ -307,7 +262,7 @@ int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t
     int rc = lt_producer_enter(p, t, n > 0 ? r : &none);
     if (rc != 0)
         return rc;
-    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .where = &p->where };
     rc = producer_clear(p, &s);
     return lt_end(p->mq, rc != 0 ? rc : lt_send_many(&s, n, md));
 }
@@ -322,8 +277,7 @@ int lt_send_later(leat_producer *p, leat_topic *t, const leat_record *r,
         rc = lt_plan_make(r, NULL, 0, &plan);
     if (rc != 0)
         return rc;
-    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .sticky = &p->sticky };
-    struct lt_partition *to = producer_partition(&s, &plan, t->partitions);
+    struct lt_partition *to = lt_partitioner_pick(&p->where, t, &plan, t->partitions);
     return to ? lt_outbox_add(p, to, &plan, entry) : LEAT_ERANGE;
 }
 

@@ -67,7 +67,7 @@ struct leat_producer {
     struct lt_child child;
     char *name;
     int32_t acks;
-    struct lt_sticky sticky;
+    struct lt_partitioner where;
     // Settings of the asynchronous half; they do not change.
     bool polled;
     int64_t linger_ms, max_block_ms, delivery_timeout_ms, backoff_ms;

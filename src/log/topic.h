@@ -32,6 +32,7 @@ struct leat_topic {
     struct lt_node node;     // in the log's `all`
     struct lt_stretch parts; // struct lt_partition, see lt_topic_part
     int64_t segment_ms, retention_ms; // LEAT_FOREVER: none
+    _Atomic uint64_t turn; // of LEAT_ROUND_ROBIN, over all producers; relaxed: nothing rests on it
 };
 
 // lt_topic_part returns a partition; i is below `partitions`, as loaded before. It stays where it

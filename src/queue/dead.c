@@ -122,7 +122,7 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
                             .extra = origin.header,
                             .extra_count = LT_PROVENANCE,
                             .acks = LEAT_ACKS_DISK,
-                            .sticky = &to->sticky };
+                            .where = &to->where };
     leat_metadata md = { .offset = -1 };
     int rc = lt_send_record(&send, &md);
     lt_cursor_fini(&c);

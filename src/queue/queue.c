@@ -411,7 +411,7 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
     lt_lock(&q->lock);
     int32_t acks = q->set.acks ? q->set.acks : q->mq->acks;
     lt_unlock(&q->lock);
-    struct lt_send s = { .topic = q->topic, .record = r, .acks = acks, .sticky = &q->sticky };
+    struct lt_send s = { .topic = q->topic, .record = r, .acks = acks, .where = &q->where };
     rc = lt_send_record(&s, md);
     if (rc == 0) {
         lt_lock(&q->lock);

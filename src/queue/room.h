@@ -65,7 +65,7 @@ struct leat_queue {
     int opens; // handles out; guarded by the log's admin lock, as are settings and dead
     struct lt_queue_settings set; // changed under both locks, read under either
     leat_queue *dead;
-    struct lt_sticky sticky;
+    struct lt_partitioner where;
     struct lt_mutex lock;    // guards all down to `planned`; a part's address stays
     struct lt_stretch parts; // struct lt_queue_part, see lt_queue_part
     int32_t count;           // of them; behind the topic's until lt_queue_catch_up
