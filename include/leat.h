@@ -100,6 +100,10 @@ enum {
 LEAT_API const char *leat_strerror(int rc);
 // leat_errname returns the name of a result code, "LEAT_EFULL"; "LEAT_OK" for >= 0.
 LEAT_API const char *leat_errname(int rc);
+// leat_is_retriable tells whether the same call may succeed later, and this one has stored nothing
+// (of leat_send_many: but for what its md says): 1 for LEAT_ENOMEM, LEAT_EBUSY, LEAT_EFULL,
+// LEAT_ETIMEDOUT and LEAT_ENOSPC, else 0.
+LEAT_API int leat_is_retriable(int rc);
 // leat_errmsg returns what the last failed call of this thread has to say: it names the path,
 // topic, offset or errno. "" if no call failed.
 // Owns     valid until the next failing call of this thread.
@@ -550,6 +554,15 @@ LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, le
 // Blocks   with LEAT_ACKS_DISK for the syncs, shared with other senders.
 LEAT_API int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
                             leat_metadata *md);
+
+// leat_send_if is leat_send of r to that partition (from 0; r names it or none), if the partition
+// ends at expected_end, as r's offset will then be. Of several that expect the same end one wins.
+// Returns  as leat_send. LEAT_ECONFLICT: nothing was stored, and md->offset is the end that it has.
+//          The end need not be durable yet. LEAT_EINVAL also if r names another partition.
+// Threads  [any] [cb]
+// Blocks   as leat_send.
+LEAT_API int leat_send_if(leat_producer *p, leat_topic *t, int32_t partition, int64_t expected_end,
+                          const leat_record *r, leat_metadata *md);
 
 // leat_send_async accepts a copy of r, to be sent in order with the partition's other records of p,
 // and returns. Then fn, unless it is NULL, is called once with what became of it, on the thread

@@ -37,6 +37,19 @@ const char *leat_errname(int rc) {
     }
 }
 
+int leat_is_retriable(int rc) {
+    switch (rc) {
+    case LEAT_ENOMEM:
+    case LEAT_EBUSY:
+    case LEAT_EFULL:
+    case LEAT_ETIMEDOUT:
+    case LEAT_ENOSPC:
+        return 1;
+    default: // LEAT_EIO too: with acks DISK it may be stored
+        return 0;
+    }
+}
+
 uint32_t leat_version(void) {
     return LEAT_VERSION_NUMBER;
 }

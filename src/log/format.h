@@ -123,7 +123,8 @@ struct lt_batch {
     const uint8_t *encoded;
     uint64_t bytes; // as they are stored, padding counted
     int64_t count;
-    bool durable; // lt_partition_sync will be asked for it at once
+    bool durable;                // lt_partition_sync will be asked for it at once
+    const int64_t *expected_end; // only if the log ends there; NULL: anywhere
 };
 
 // lt_stamp is what a record gets from its place in the log.

@@ -32,8 +32,11 @@ struct lt_send {
     size_t extra_count;
     int32_t acks;
     struct lt_partitioner *where; // NULL: see lt_partitioner_pick
+    const int64_t *expected_end;  // of its partition; NULL: any
 };
 int lt_send_record(const struct lt_send *s, leat_metadata *md);
+// lt_send_if sends one record to that partition if it ends at expected_end: see leat_send_if.
+int lt_send_if(const struct lt_send *s, int32_t partition, int64_t expected_end, leat_metadata *md);
 // lt_send_many sends n records, s->record being the first: see leat_send_many. Room for all that
 // the call needs is had, and every record checked, before the first one is appended.
 int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md);

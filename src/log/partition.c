@@ -154,6 +154,14 @@ static bool partition_is_full(const struct lt_partition *p, const struct lt_batc
             records + batch->count > t->retention_records);
 }
 
+static int partition_conflict(const struct lt_partition *p, int64_t expected, int64_t end,
+                              leat_metadata *md) {
+    md->offset = end;
+    md->timestamp_ms = 0; // nothing was stored
+    return lt_fail(LEAT_ECONFLICT, "topic %s partition %d ends at %lld, not at %lld",
+                   p->topic->name, p->number, (long long)end, (long long)expected);
+}
+
 // now_ms: see appended_ms of a segment.
 static int partition_append_locked(struct lt_partition *p, const struct lt_batch *batch,
                                    int64_t now_ms, leat_metadata *md) {
@@ -166,10 +174,12 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     if (lt_manifest_poisoned(&p->mq->log->manifest) || lt_slots_poisoned(&p->mq->log->slots))
         return lt_fail(LEAT_EPOISONED, "topic %s: a sync of the manifest or the slots has failed",
                        p->topic->name);
+    int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
+    if (batch->expected_end && *batch->expected_end != offset)
+        return partition_conflict(p, *batch->expected_end, offset, md);
     if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, batch))
         return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,
                        p->number);
-    int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
         now_ms > p->segs[p->count - 1]->old_ms ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away

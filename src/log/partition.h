@@ -84,7 +84,8 @@ static inline void lt_partition_prefetch(const struct lt_partition *p) {
 
 // lt_partition_append appends a batch, which may be one record: readers see all of it or nothing.
 // *md is of the first one, its timestamp the wall clock's: for those that have none of their own.
-// Returns  LEAT_EGONE, LEAT_EPOISONED, LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM: not stored.
+// Returns  LEAT_ECONFLICT (it does not end where expected; md->offset: where it does), LEAT_EGONE,
+// LEAT_EPOISONED, LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM: not stored.
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md);
 
 // lt_partition_skip_to makes the log go on at `offset`, if it ends below, with the gap and its

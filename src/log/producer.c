@@ -27,7 +27,8 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     const struct lt_batch batch = { .first = &plan,
                                     .bytes = lt_align8(plan.total),
                                     .count = 1,
-                                    .durable = s->acks == LEAT_ACKS_DISK };
+                                    .durable = s->acks == LEAT_ACKS_DISK,
+                                    .expected_end = s->expected_end };
     rc = lt_partition_append(p, &batch, &where);
     if (rc == 0 && s->acks == LEAT_ACKS_DISK) {
         rc = lt_partition_sync(p, where.offset + 1);
@@ -36,7 +37,7 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     }
     if (md && where.offset >= 0)
         *md = where; // also when the sync failed: it says where the record may be
-    if (md && s->acks == LEAT_ACKS_NONE)
+    if (md && s->acks == LEAT_ACKS_NONE && rc != LEAT_ECONFLICT)
         md->offset = -1;
     return rc;
 }
@@ -291,4 +292,14 @@ int leat_send_async(leat_producer *p, leat_topic *t, const leat_record *r, leat_
     if (rc == 0)
         rc = lt_send_later(p, t, r, &(struct lt_entry){ .fn = fn, .ctx = ctx });
     return lt_end(p->mq, rc);
+}
+
+int leat_send_if(leat_producer *p, leat_topic *t, int32_t partition, int64_t expected_end,
+                 const leat_record *r, leat_metadata *md) {
+    int rc = lt_producer_enter(p, t, r);
+    if (rc != 0)
+        return rc;
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks };
+    rc = producer_clear(p, &s);
+    return lt_end(p->mq, rc != 0 ? rc : lt_send_if(&s, partition, expected_end, md));
 }

@@ -64,6 +64,12 @@ static void all_end_at(leat_topic *of, int32_t partitions, int64_t end) {
                      (long long)end_of(of, i), (long long)end);
 }
 
+static int32_t must_not_be_called(const leat_record *r, int32_t partitions, void *ctx) {
+    (void)r;
+    atomic_fetch_add((atomic_int *)ctx, 1);
+    return partitions;
+}
+
 Test(partitioner, wrong_options_are_refused) {
     static const struct {
         leat_producer_options o;
@@ -75,6 +81,8 @@ Test(partitioner, wrong_options_are_refused) {
         { { .partitioner = INT32_MAX }, "partitioner" },
         { { .partitioner = LEAT_BY_FUNCTION }, "NULL" },
         { { .partitioner = LEAT_BY_FUNCTION, .partition_ctx = value }, "NULL" },
+        { { .partition = must_not_be_called }, "LEAT_BY_FUNCTION" }, // it never would be
+        { { .partition = must_not_be_called, .partitioner = LEAT_STICKY }, "LEAT_BY_FUNCTION" },
     };
     open_store(1);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -114,12 +122,6 @@ Test(partitioner, by_key_is_where_kafkas_java_client_puts_it) {
         }
         close_store();
     }
-}
-
-static int32_t must_not_be_called(const leat_record *r, int32_t partitions, void *ctx) {
-    (void)r;
-    atomic_fetch_add((atomic_int *)ctx, 1);
-    return partitions;
 }
 
 Test(partitioner, a_partition_that_is_named_goes_first_whatever_the_rule) {

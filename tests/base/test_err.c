@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,6 +37,16 @@ Test(err, every_code_has_its_number_name_and_text) {
     cr_assert_str_eq(leat_errname(INT32_MAX), "LEAT_OK");
     cr_assert_not_null(leat_strerror(-1000));
     cr_assert_not_null(leat_errname(INT32_MIN));
+}
+
+Test(err, a_few_codes_are_retriable) {
+    for (int rc = 3; rc >= LEAT_ERROR_LAST_ - 3; rc--) {
+        bool may = rc == LEAT_ENOMEM || rc == LEAT_EBUSY || rc == LEAT_EFULL ||
+                   rc == LEAT_ETIMEDOUT || rc == LEAT_ENOSPC;
+        cr_assert_eq(leat_is_retriable(rc), may ? 1 : 0, "%d: %s", rc, leat_errname(rc));
+    }
+    cr_assert_eq(leat_is_retriable(INT32_MIN), 0);
+    cr_assert_eq(leat_is_retriable(INT32_MAX), 0);
 }
 
 Test(err, a_failure_leaves_its_text) {
