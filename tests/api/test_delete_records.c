@@ -3,14 +3,13 @@
 // an open finds the same.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 
 enum { RECORDS = 2000 };
 
-static char dir[SCRATCH_PATH];
 static leat *mq;
 static leat_topic *t;
 

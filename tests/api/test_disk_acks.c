@@ -3,29 +3,15 @@
 // a failed sync leaves.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
 static leat_queue *q;
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
 
 static void open_store(bool disk) {
     leat_options o = { .clock = LEAT_CLOCK_MANUAL, .acks = LEAT_ACKS_LOG };
-    ok(disk ? leat_open(dir, &o, &mq) : leat_open_memory(&o, &mq));
-    ok(leat_topic_open(mq, "t", NULL, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(disk ? dir : NULL, &o, NULL, NULL));
 }
 
 static void send_some(int n) {

@@ -3,7 +3,7 @@
 // what topics tell of themselves: the list, offsets by time.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -12,16 +12,9 @@
 
 enum { REAL_MS = 20000, SECOND = 1000 };
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
 static void open_store(bool disk) {
     leat_options o = { .clock = LEAT_CLOCK_MANUAL, .acks = LEAT_ACKS_LOG };
-    ok(disk ? leat_open(dir, &o, &mq) : leat_open_memory(&o, &mq));
-    ok(leat_topic_open(mq, "t", NULL, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(disk ? dir : NULL, &o, NULL, NULL));
 }
 
 static void send_at(int64_t timestamp_ms) {

@@ -2,7 +2,7 @@
 // A topic that gets more partitions while it is in use: by senders, groups and queues.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -12,25 +12,11 @@
 
 enum { REAL_MS = 20000, SECOND = 1000 };
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
-
 // disk: 0 memory, or how to write.
 static void open_store(int disk, int32_t partitions) {
     leat_options o = { .write = disk, .clock = LEAT_CLOCK_MANUAL, .acks = LEAT_ACKS_LOG };
-    ok(disk ? leat_open(dir, &o, &mq) : leat_open_memory(&o, &mq));
-    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .partitions = partitions }, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(disk ? dir : NULL, &o, &(leat_topic_options){ .partitions = partitions },
+                    NULL));
 }
 
 static int send_to(int32_t partition) {

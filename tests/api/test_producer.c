@@ -2,7 +2,7 @@
 // Sending: what comes back is what was sent, where it goes, what is too much.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -11,29 +11,12 @@
 
 enum { MIB = 1024 * 1024, RECORD_MAX = 16 * MIB, KEY_MAX = 64 * 1024 };
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
-
 // disk: 0 memory, or how to write.
 static void open_store(int disk, int32_t partitions) {
     leat_options o = { .write = disk, .clock = LEAT_CLOCK_MANUAL, .seed = 3 };
-    if (disk)
-        ok(leat_open(dir, &o, &mq));
-    else
-        ok(leat_open_memory(&o, &mq));
-    ok(leat_topic_open(
-        mq, "t", &(leat_topic_options){ .partitions = partitions, .segment_bytes = 16384 }, &t));
-    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
+    leat_topic_options topic = { .partitions = partitions, .segment_bytes = 16384 };
+    ok(fixture_open(disk ? dir : NULL, &o, &topic,
+                    &(leat_producer_options){ .acks = LEAT_ACKS_LOG }));
 }
 
 static leat_consumer *reader(int32_t partition) {

@@ -3,7 +3,7 @@
 // message dies, and what is left of it all after an open. Time is the test's own.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -14,18 +14,9 @@
 
 enum { SECOND = 1000, HOUR = 3600 * SECOND, REAL_MS = 20000 };
 
-static char dir[SCRATCH_PATH];
 static leat *mq;
 static leat_queue *q;
 static leat_message m, n;
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
 
 enum kind { MEMORY, MAPPED, PWRITE, KINDS };
 

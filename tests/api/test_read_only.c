@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 // A store that is looked at: beside an owner in this process or another one, or without.
 #include "leat.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -12,24 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
-static leat *mq, *view;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
+static leat *view;
 
 static void use(void) {
-    ok(leat_open(dir, NULL, &mq));
-    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .segment_bytes = 16384 }, &t));
-    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
+    ok(fixture_open(dir, NULL, &(leat_topic_options){ .segment_bytes = 16384 },
+                    &(leat_producer_options){ .acks = LEAT_ACKS_LOG }));
 }
 
 // Each record's text depends on its offset only, so that a reader knows what it must find.

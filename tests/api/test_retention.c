@@ -2,23 +2,16 @@
 // What a topic keeps: bounded by bytes or by records, in whole segments; or refusing what is more.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 
 enum { SEGMENT = 16384, VALUE = 1000, PER_SEGMENT = 11 }; // records of 1,040 bytes
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
 static void open_store(int32_t write, const leat_topic_options *o) {
     leat_options so = { .acks = LEAT_ACKS_LOG, .write = write };
-    ok(write ? leat_open(dir, &so, &mq) : leat_open_memory(&so, &mq));
-    ok(leat_topic_open(mq, "t", o, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(write ? dir : NULL, &so, o, NULL));
 }
 
 static int send_one(void) {

@@ -2,31 +2,15 @@
 // .keep_until_consumed: retention goes only as far as the slowest group and the slowest queue.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 
 #define START INT64_C(1700000000000)
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
-
 static void open_store(const char *path, const leat_topic_options *o) {
     leat_options so = { .acks = LEAT_ACKS_LOG, .clock = LEAT_CLOCK_MANUAL, .start_ms = START };
-    ok(path ? leat_open(path, &so, &mq) : leat_open_memory(&so, &mq));
-    ok(leat_topic_open(mq, "t", o, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(path, &so, o, NULL));
 }
 
 static void done(void) {

@@ -3,32 +3,16 @@
 // an open and when it is due; time is not what a clock says that is set meanwhile.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 
 #define DAY   (INT64_C(24) * 3600 * 1000)
 #define START INT64_C(1700000000000)
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
-
 static void open_store(const char *path, int64_t start_ms, const leat_topic_options *o) {
     leat_options so = { .acks = LEAT_ACKS_LOG, .clock = LEAT_CLOCK_MANUAL, .start_ms = start_ms };
-    ok(path ? leat_open(path, &so, &mq) : leat_open_memory(&so, &mq));
-    ok(leat_topic_open(mq, "t", o, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(path, &so, o, NULL));
 }
 
 static void done(void) {

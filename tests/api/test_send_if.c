@@ -3,7 +3,7 @@
 // nothing.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -12,26 +12,12 @@
 
 enum { PARTS = 3 };
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
 static const leat_record one = { .value = { "one", 3 } };
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
 
 // disk: 0 memory, or how to write.
 static void open_store_with(int disk, leat_topic_options topic, int32_t acks) {
     leat_options o = { .write = disk, .clock = LEAT_CLOCK_MANUAL, .seed = 3 };
-    ok(disk ? leat_open(dir, &o, &mq) : leat_open_memory(&o, &mq));
-    ok(leat_topic_open(mq, "t", &topic, &t));
-    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = acks }, &p));
+    ok(fixture_open(disk ? dir : NULL, &o, &topic, &(leat_producer_options){ .acks = acks }));
 }
 
 static void open_store(int disk) {

@@ -2,30 +2,15 @@
 // What a store counts, and what it takes: both are given back.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
 
-static char dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
-
 // disk: 0 memory, or how to write.
 static void open_store(int disk) {
     leat_options o = { .write = disk, .clock = LEAT_CLOCK_MANUAL, .acks = LEAT_ACKS_LOG };
-    ok(disk ? leat_open(dir, &o, &mq) : leat_open_memory(&o, &mq));
-    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .partitions = 2 }, &t));
-    ok(leat_producer_open(mq, NULL, &p));
+    ok(fixture_open(disk ? dir : NULL, &o, &(leat_topic_options){ .partitions = 2 }, NULL));
 }
 
 static leat_stats stats(void) {

@@ -2,7 +2,7 @@
 // Opening and closing stores: what is refused, what is left alone, forks, shutdown.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -12,17 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static leat *mq;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
 
 static void make_store(void) {
     leat_topic *t;

@@ -2,7 +2,7 @@
 // .sync_interval_ms bounds what acks LOG can lose; and the thread that sees to it, or its absence.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/fixture.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -14,24 +14,9 @@
 
 enum { SOON_MS = 20000 }; // bound of what must happen soon, in real time
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
-
 static void open_store(const char *path, const leat_options *o) {
-    ok(path ? leat_open(path, o, &mq) : leat_open_memory(o, &mq));
-    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .partitions = 3 }, &t));
-    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
+    ok(fixture_open(path, o, &(leat_topic_options){ .partitions = 3 },
+                    &(leat_producer_options){ .acks = LEAT_ACKS_LOG }));
 }
 
 static void done(void) {

@@ -2,23 +2,14 @@
 // Topics: made, found again, compared, deleted; what a range tells.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static char dir[SCRATCH_PATH];
 static leat *mq;
-
-static void make_dir(void) {
-    scratch_make(dir);
-}
-
-static void drop_dir(void) {
-    scratch_remove(dir);
-}
 
 static void name_of(char name[251], char c, size_t n) {
     memset(name, c, n);

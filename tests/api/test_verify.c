@@ -2,43 +2,17 @@
 // leat_verify: says of a whole store that it is whole, and finds whatever was damaged in another.
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/copy.h"
+#include "lib/fixture.h"
+#include "lib/report.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH], copy[SCRATCH_PATH];
-static char report[1 << 18];
-static size_t used;
-static leat *mq;
-static leat_topic *t;
-static leat_producer *p;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-    scratch_join(copy, root, "copy");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
-
-static int take(const void *data, size_t size, void *ctx) {
-    (void)ctx;
-    if (used + size >= sizeof report)
-        return -1;
-    memcpy(report + used, data, size);
-    used += size;
-    report[used] = '\0';
-    return 0;
-}
-
 static int verify(const char *at) {
-    used = 0;
-    report[0] = '\0';
-    return leat_verify(at, NULL, take, NULL);
+    report_begin();
+    return leat_verify(at, NULL, report_take, NULL);
 }
 
 #define finds(count, at)                                                                           \
@@ -47,8 +21,6 @@ static int verify(const char *at) {
         cr_assert_eq(finds_rc_, (count), "%d damaged ranges: %s\n%s", finds_rc_,                   \
                      finds_rc_ < 0 ? leat_errmsg() : "", report);                                  \
     } while (0)
-#define says(text)                                                                                 \
-    cr_assert_not_null(strstr(report, text), "it does not say '%s':\n%s", text, report)
 
 static void send_n(int n) {
     for (int i = 0; i < n; i++)
@@ -58,9 +30,8 @@ static void send_n(int n) {
 }
 
 static void use(void) {
-    ok(leat_open(dir, NULL, &mq));
-    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .segment_bytes = 16384 }, &t));
-    ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
+    ok(fixture_open(dir, NULL, &(leat_topic_options){ .segment_bytes = 16384 },
+                    &(leat_producer_options){ .acks = LEAT_ACKS_LOG }));
 }
 
 // Three sealed segments and an active one, a queue, a group; and a copy to be damaged.
@@ -83,11 +54,6 @@ static void fill(void) {
     cr_assert_gt(leat_poll(c, 0, &ms), 0);
     ok(leat_commit(c));
     ok(leat_close_all(mq, 0));
-}
-
-static void fresh(void) {
-    scratch_remove(copy);
-    scratch_copy(dir, copy);
 }
 
 static void file(char path[SCRATCH_PATH], const char *name) {

@@ -1,25 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 // dirty_bytes_max: what is appended at LOG and not synced has a bound, on every way of writing.
 #include "leat.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 #include "store/store.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static struct lt_os os;
 static int syncs;
 static int64_t pushed, unsynced, unsynced_most;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
 
 static int counted_sync(struct lt_os *o, int fd, bool is_dir) {
     (void)o;

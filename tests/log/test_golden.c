@@ -5,7 +5,7 @@
 //   LEAT_GOLDEN_MAKE=tests/golden/v2 build/release/tests/log_golden
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -14,17 +14,6 @@
 
 enum { RECORDS = 400, BATCH = 12, JOBS = 8, START_MS = 2000000 };
 static const char *const versions[] = { "v1" };
-
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
 
 // Record i of topic "orders": every shape that there is.
 static leat_record shape(int i, char text[160], leat_header header[2]) {

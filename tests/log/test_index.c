@@ -3,7 +3,7 @@
 #include "base/bytes.h"
 #include "leat.h"
 #include "leat_test.h"
-#include "lib/scratch.h"
+#include "lib/copy.h"
 #include "log/format.h"
 #include "store/store.h"
 
@@ -15,23 +15,12 @@
 
 enum { RECORDS = 3000, SEGMENT = 64 * 1024 };
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH], copy[SCRATCH_PATH];
 static leat *mq;
 static leat_topic *t;
 static leat_producer *p;
 static struct lt_os os;
 static int64_t read_bytes, files_max;
 static int maps, files, files_most;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-    scratch_join(copy, root, "copy");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
 
 static int no_sync(struct lt_os *o, int fd, bool is_dir) {
     (void)o;

@@ -3,7 +3,7 @@
 // comes next works.
 #include "base/os.h"
 #include "leat.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 #include "log/log.h"
 #include "store/store.h"
 
@@ -14,20 +14,10 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static leat *mq;
 static leat_topic *t;
 static leat_producer *safe, *quick; // acks DISK, acks LOG
 static int32_t mode;
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
 
 // ---- a system that fails on demand
 

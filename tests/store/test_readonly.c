@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 // The calls that a read-only store makes of the system: none that writes, and none that is refused.
 #include "leat.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
 #include "store/readonly.h"
 #include "store/store.h"
 
@@ -13,19 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH];
 static struct lt_os os;
 static int wrote, looked;
 static char report[4096];
-
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
 
 static int spy_open(struct lt_os *o, int at, const char *path, int flags, unsigned mode) {
     wrote += (flags & (O_CREAT | O_TRUNC | O_WRONLY | O_RDWR)) != 0;

@@ -2,7 +2,8 @@
 // leat_rebuild_manifest: after it the store opens and all records are there; whatever fails on the
 // way, it can be done again.
 #include "leat.h"
-#include "lib/scratch.h"
+#include "lib/copy.h"
+#include "lib/report.h"
 #include "log/format.h"
 #include "store/store.h"
 
@@ -11,35 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH], copy[SCRATCH_PATH];
-static char was[1 << 16], is_now[1 << 16], report[1 << 16];
-static size_t used;
+static char was[1 << 16], is_now[1 << 16];
 static leat *mq;
 
-static void make_root(void) {
-    scratch_make(root);
-    scratch_join(dir, root, "store");
-    scratch_join(copy, root, "copy");
-}
-
-static void drop_root(void) {
-    scratch_remove(root);
-}
-
-static int take(const void *data, size_t size, void *ctx) {
-    (void)ctx;
-    if (used + size >= sizeof report)
-        return -1;
-    memcpy(report + used, data, size);
-    used += size;
-    report[used] = '\0';
-    return 0;
-}
-
 static int rebuild(const char *at) {
-    used = 0;
-    report[0] = '\0';
-    return leat_rebuild_manifest(at, NULL, take, NULL);
+    report_begin();
+    return leat_rebuild_manifest(at, NULL, report_take, NULL);
 }
 
 static int no_sync(struct lt_os *os, int fd, bool is_dir) {
@@ -150,11 +128,6 @@ static void fill(void) {
     ok(leat_close_all(mq, 0));
 }
 
-static void fresh(void) {
-    scratch_remove(copy);
-    scratch_copy(dir, copy);
-}
-
 // The store at `copy` has all that it had, and takes more, under ids that were never used.
 static void holds_all(bool rebuilt) {
     static const char *const ids[] = { "1", "2", "3", "4", "5", "6" };
@@ -193,10 +166,6 @@ static void holds_all(bool rebuilt) {
     cr_assert_eq(leat_verify(copy, NULL, NULL, NULL), 0);
     ok(open_at(copy, 0));
     ok(leat_close_all(mq, 0));
-}
-
-static void says(const char *text) {
-    cr_assert_not_null(strstr(report, text), "it does not say '%s':\n%s", text, report);
 }
 
 Test(rebuild, a_lost_manifest_is_made_again, .init = make_root, .fini = drop_root) {

@@ -4,7 +4,8 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "leat.h"
-#include "lib/scratch.h"
+#include "lib/place.h"
+#include "lib/report.h"
 #include "log/format.h"
 #include "store/store.h"
 
@@ -12,35 +13,24 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static char root[SCRATCH_PATH], dir[SCRATCH_PATH], path[SCRATCH_PATH], report[8192];
-static size_t used, size;
+static char path[SCRATCH_PATH];
+static size_t size;
 static unsigned char *bytes;
 static struct lt_segment_head head;
 static struct lt_seal seal;
 
-static int take(const void *data, size_t n, void *ctx) {
-    (void)ctx;
-    if (used + n >= sizeof report)
-        return -1;
-    memcpy(report + used, data, n);
-    used += n;
-    report[used] = '\0';
-    return 0;
-}
-
 static void finds(int count, const char *text) {
-    used = 0;
-    int rc = leat_verify(dir, NULL, take, NULL);
+    report_begin();
+    int rc = leat_verify(dir, NULL, report_take, NULL);
     cr_assert_eq(rc, count, "%d: %s", rc, report);
-    cr_assert_not_null(strstr(report, text), "it does not say '%s':\n%s", text, report);
+    says(text);
 }
 
 static void begin(void) {
     leat *mq;
     leat_topic *t;
     leat_producer *p;
-    scratch_make(root);
-    scratch_join(dir, root, "store");
+    make_root();
     ok(leat_open(dir, NULL, &mq));
     ok(leat_topic_open(mq, "t", &(leat_topic_options){ .segment_bytes = 65536 }, &t));
     ok(leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &p));
