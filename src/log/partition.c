@@ -203,8 +203,8 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     p->bytes += (int64_t)batch->bytes;
     p->appended += (uint64_t)batch->count;
     atomic_store_explicit(&p->end, offset + batch->count, memory_order_release);
-    const uint8_t *place = s->map + s->write_at;
-    atomic_store_explicit(&p->next_segment, s, memory_order_relaxed);
+    uintptr_t place = (uintptr_t)(s->map + s->write_at);
+    atomic_store_explicit(&p->next_segment, (uintptr_t)s, memory_order_relaxed);
     atomic_store_explicit(&p->next_place, place, memory_order_relaxed);
     lt_prefetch(place, LT_RECORD_LINES);
     md->offset = offset;

@@ -38,9 +38,9 @@ struct lt_partition {
     // Stored under the lock; `end` with release, after the record it covers; read anywhere.
     _Atomic int64_t begin, end, durable_end;
     // What the next append will touch first: the active segment, and the place behind its last
-    // record. Stored under the lock, read anywhere (relaxed), to be prefetched only: they may be
-    // gone.
-    _Atomic(const void *) next_segment, next_place;
+    // record, as addresses: 0 before the first one. Stored under the lock, read anywhere (relaxed),
+    // to be prefetched only: they may be gone.
+    _Atomic uintptr_t next_segment, next_place;
     struct lt_segment **segs; // in order; the last one is the active one
     size_t count, room;
     bool armed;         // somebody waits for an append: ring the topic's bell at the next one
@@ -70,9 +70,9 @@ void lt_partition_fini(struct lt_partition *p);
 int lt_partition_recover(struct lt_partition *p);
 
 enum { LT_SEGMENT_LINES = 4, LT_RECORD_LINES = 3 }; // of 64 bytes, as most are
-static inline void lt_prefetch(const void *at, int lines) {
-    for (int i = 0; i < lines; i++)
-        __builtin_prefetch((const char *)at + 64 * i, 1);
+static inline void lt_prefetch(uintptr_t at, int lines) {
+    for (uintptr_t end = at + 64 * (uintptr_t)lines; at < end; at += 64)
+        __builtin_prefetch((const void *)at, 1);
 }
 
 // lt_partition_prefetch brings what the next append will touch nearer. Where topics take turns that
