@@ -11,12 +11,10 @@ int lt_segment_scan(struct lt_segment *s) {
     int rc = s->write_at < s->allocated ? lt_segment_map(s) : 0;
     int64_t whole = s->count; // what ends with a whole batch
     uint64_t whole_at = s->write_at;
-    while (rc == 0) {
+    while (rc == 0 && s->write_at < s->allocated) { // else there may be no mapping
         const uint8_t *at = s->map + s->write_at;
-        uint32_t n = s->write_at >= s->allocated
-                         ? 0
-                         : lt_record_check(at, s->allocated - s->write_at, s->uid,
-                                           s->base + s->count, s->base);
+        uint32_t n =
+            lt_record_check(at, s->allocated - s->write_at, s->uid, s->base + s->count, s->base);
         if (n == 0)
             break;
         rc = lt_index_room(s, 1);
