@@ -311,7 +311,7 @@ static int consumer_gather_more(leat_consumer *c, bool may_wait, size_t *n) {
         c->patience = CONSUMER_PATIENCE;
     else if (late && c->patience < CONSUMER_PATIENCE_MAX)
         c->patience *= 2;
-    c->few = late || *n == 0 || *n >= CONSUMER_FEW ? 0 : c->few + 1;
+    c->few = late || *n == 0 || *n >= CONSUMER_FEW ? 0 : c->few + (c->few < c->patience);
     return rc;
 }
 
