@@ -127,7 +127,8 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     if (rc != 0)
         return rc;
     struct lt_segment *s;
-    rc = lt_segment_create(mq, size, &head, &s);
+    uint64_t used = p->count > 0 ? p->segs[p->count - 1]->write_at : 0;
+    rc = lt_segment_create(mq, size, used, &head, &s);
     if (rc != 0)
         return rc;
     s->appended_ms = partition_time(p, head.created_ms); // until there is a record

@@ -127,7 +127,7 @@ int lt_segment_ready_fd(struct lt_segment *s) {
 
 int lt_segment_map(struct lt_segment *s) {
     leat *mq = s->mq;
-    if (s->map || (!s->in_file && lt_spare_use(s)))
+    if (s->map)
         return 0;
     int rc = lt_segment_ready_fd(s);
     if (rc != 0)
@@ -286,7 +286,7 @@ static int segment_make_file(struct lt_segment *s) {
     return 0;
 }
 
-int lt_segment_create(leat *mq, uint64_t size, const struct lt_segment_head *head,
+int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_segment_head *head,
                       struct lt_segment **out) {
     struct lt_segment *s = segment_new(mq, size, head);
     if (!s)
@@ -295,6 +295,8 @@ int lt_segment_create(leat *mq, uint64_t size, const struct lt_segment_head *hea
     s->created_ms = head->created_ms;
     int rc = s->in_file ? segment_make_file(s) : 0;
     bool made = rc == 0 && s->in_file;
+    if (rc == 0 && !s->in_file)
+        (void)lt_spare_use(s, used);
     if (rc == 0)
         rc = lt_segment_ready(s);
     if (rc == 0)

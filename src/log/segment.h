@@ -88,9 +88,9 @@ void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const ch
 bool lt_segment_name(const char *name, int64_t *base);
 
 // lt_segment_create makes a new segment with room for `size` bytes, one reference, its header
-// page written; in memory if the store is.
+// page written; in memory if the store is. used: bytes in the one before it, see lt_spare_use.
 // Returns  LEAT_ENOSPC, LEAT_EFULL (memory_max_bytes), LEAT_EIO, LEAT_ENOMEM: no file is left.
-int lt_segment_create(leat *mq, uint64_t size, const struct lt_segment_head *head,
+int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_segment_head *head,
                       struct lt_segment **out);
 
 // lt_segment_open opens the file of a segment. *head: in topic_id, partition and base which one; on

@@ -56,12 +56,12 @@ void lt_spare_keep(struct lt_segment *s) {
         spare_free(s->mq, &old[i]);
 }
 
-bool lt_spare_use(struct lt_segment *s) {
+bool lt_spare_use(struct lt_segment *s, uint64_t used) {
     struct lt_spares *spares = &s->mq->log->spares;
     struct lt_spare spare = { 0 };
     lt_lock(&spares->lock);
     for (size_t i = spares->count; i > 0 && !spare.map; i--)
-        if (spares->spare[i - 1].size == s->map_size)
+        if (spares->spare[i - 1].size == s->map_size && spares->spare[i - 1].allocated / 2 <= used)
             spare = spare_remove(spares, i - 1); // the newest: most of it is in a cache
     lt_unlock(&spares->lock);
     if (!spare.map)

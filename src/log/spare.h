@@ -30,8 +30,10 @@ void lt_spares_fini(leat *mq);
 
 // lt_spare_keep takes the memory of s, which is in memory and about to be freed, if it has any.
 void lt_spare_keep(struct lt_segment *s);
-// lt_spare_use gives s, which is in memory, a spare of its size. Returns  false if there is none.
-bool lt_spare_use(struct lt_segment *s);
+// lt_spare_use gives s, which is in memory, a spare of its size. Of that is as much counted as was
+// of the segment that it was: not more than twice what is `used` of the segment before s, or topics
+// that hold little would keep the memory of large ones. Returns  false if there is none.
+bool lt_spare_use(struct lt_segment *s, uint64_t used);
 // lt_spares_drop gives all back. Returns  false if there was none.
 bool lt_spares_drop(leat *mq);
 

@@ -15,7 +15,7 @@ static void open_store(int64_t memory_max_bytes) {
 
 static struct lt_segment *create(uint64_t size) {
     struct lt_segment *s;
-    ok(lt_segment_create(mq, size, &(struct lt_segment_head){ .uid = 1 }, &s));
+    ok(lt_segment_create(mq, size, size, &(struct lt_segment_head){ .uid = 1 }, &s));
     return s;
 }
 
@@ -125,5 +125,33 @@ Test(spare, records_in_used_memory_are_as_they_were_sent) {
             cr_assert_eq(((const unsigned char *)m->value.data)[k], i % 256);
         cr_assert_eq(((const unsigned char *)m->value.data)[n], 0);
     }
+    ok(leat_close_all(mq, 0));
+}
+
+// Many topics come and go, and others that hold one record each come between them: these do not
+// inherit, and keep for ever, the memory of those.
+Test(spare, a_topic_that_holds_little_takes_little) {
+    enum { MAX = 6 * 1024 * 1024, LARGE = 1024 * 1024, SIZE = 10000, SMALL = 4 };
+    static char value[SIZE];
+    leat_topic *t;
+    leat_producer *p;
+    leat_record r = { .value = { value, SIZE } };
+    leat_topic_options o = { .segment_bytes = LARGE };
+    open_store(MAX);
+    ok(leat_producer_open(mq, NULL, &p));
+    ok(leat_topic_open(mq, "gone", &o, &t));
+    for (int i = 0; i < SMALL * LARGE / SIZE; i++)
+        ok(leat_send(p, t, &r, NULL));
+    ok(leat_topic_delete(mq, "gone"));
+    int64_t before = used();
+    for (int i = 0; i < SMALL; i++) {
+        char name[16] = { 's', (char)('0' + i) };
+        ok(leat_topic_open(mq, name, &o, &t));
+        ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("one") }, NULL));
+    }
+    cr_assert_leq(used(), before + SMALL * SEGMENT);
+    ok(leat_topic_open(mq, "large", &o, &t));
+    for (int i = 0; i < 5 * LARGE / SIZE; i++)
+        ok(leat_send(p, t, &r, NULL));
     ok(leat_close_all(mq, 0));
 }
