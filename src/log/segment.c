@@ -188,10 +188,11 @@ static int segment_allocate(struct lt_segment *s, int64_t more) {
         if (rc < 0)
             return lt_fail_os(rc, "allocating %lld bytes of a segment in %s", (long long)more,
                               mq->dir);
-    } else if (!segment_count_memory(mq, more) &&
-               !(lt_spares_drop(mq) && segment_count_memory(mq, more))) {
-        return lt_fail(LEAT_EFULL, "the memory store is at its memory_max_bytes of %lld",
-                       (long long)mq->memory_max_bytes);
+    } else if (!segment_count_memory(mq, more)) {
+        (void)lt_spares_drop(mq); // if there are none another thread may just have dropped them
+        if (!segment_count_memory(mq, more))
+            return lt_fail(LEAT_EFULL, "the memory store is at its memory_max_bytes of %lld",
+                           (long long)mq->memory_max_bytes);
     }
     s->allocated += (uint64_t)more;
     return 0;

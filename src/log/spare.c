@@ -22,11 +22,15 @@ static struct lt_spare spare_remove(struct lt_spares *spares, size_t i) {
     return spare;
 }
 
-static void spare_free(leat *mq, const struct lt_spare *spare) {
-    if (!spare->map)
-        return;
-    (void)mq->os->unmap(mq->os, spare->map, spare->size);
+// What is to be given back is no longer counted before others find it gone from the spares: they
+// could not get it by giving it back themselves. Locks: the spares'.
+static void spare_uncount(leat *mq, const struct lt_spare *spare) {
     atomic_fetch_sub_explicit(&mq->memory_bytes, (int64_t)spare->allocated, memory_order_relaxed);
+}
+
+static void spare_unmap(leat *mq, const struct lt_spare *spare) {
+    if (spare->map)
+        (void)mq->os->unmap(mq->os, spare->map, spare->size);
 }
 
 static int64_t spare_sum(const struct lt_spares *spares) {
@@ -44,8 +48,10 @@ void lt_spare_keep(struct lt_segment *s) {
     lt_lock(&spares->lock);
     for (size_t i = 0;
          spares->count == LT_SPARES || spare_sum(spares) + (int64_t)s->allocated > LT_SPARE_BYTES;
-         i++)
+         i++) {
         old[i] = spare_remove(spares, 0); // of topics that are perhaps idle by now
+        spare_uncount(s->mq, &old[i]);
+    }
     spares->spare[spares->count++] = (struct lt_spare){
         .map = s->map, .size = s->map_size, .allocated = s->allocated, .populated = s->populated
     };
@@ -53,7 +59,7 @@ void lt_spare_keep(struct lt_segment *s) {
     s->map = NULL;
     s->allocated = s->populated = 0;
     for (size_t i = 0; i < LT_SPARES; i++)
-        spare_free(s->mq, &old[i]);
+        spare_unmap(s->mq, &old[i]);
 }
 
 bool lt_spare_use(struct lt_segment *s, uint64_t used) {
@@ -79,8 +85,10 @@ bool lt_spares_drop(leat *mq) {
     size_t n = spares->count;
     memcpy(old, spares->spare, n * sizeof old[0]);
     spares->count = 0;
+    for (size_t i = 0; i < n; i++)
+        spare_uncount(mq, &old[i]);
     lt_unlock(&spares->lock);
     for (size_t i = 0; i < n; i++)
-        spare_free(mq, &old[i]);
+        spare_unmap(mq, &old[i]);
     return n > 0;
 }

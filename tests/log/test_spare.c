@@ -155,3 +155,41 @@ Test(spare, a_topic_that_holds_little_takes_little) {
         ok(leat_send(p, t, &r, NULL));
     ok(leat_close_all(mq, 0));
 }
+
+static struct lt_os *real_os;
+static leat_topic *topic;
+static leat_producer *producer;
+static int sent;
+
+static int unmap_later(struct lt_os *os, void *map, size_t n) {
+    static char value[SEGMENT];
+    int rc = 0;
+    (void)os;
+    while (rc == 0) { // all that there is
+        rc = leat_send(producer, topic, &(leat_record){ .value = { value, sizeof value } }, NULL);
+        sent += rc == 0;
+    }
+    return real_os->unmap(real_os, map, n);
+}
+
+// Who gives spares back has done so for everybody else before the system call, which takes long.
+Test(spare, what_is_being_given_back_is_not_missed) {
+    enum { MAX = 1024 * 1024 };
+    open_store(MAX);
+    ok(leat_producer_open(mq, NULL, &producer));
+    ok(leat_topic_open(mq, "t", NULL, &topic));
+    struct lt_segment *s = create(MAX - SEGMENT);
+    s->allocated += MAX - 2 * SEGMENT; // as if it were full
+    atomic_fetch_add(&mq->memory_bytes, MAX - 2 * SEGMENT);
+    lt_segment_drop(s);
+    cr_assert_eq(used(), MAX - SEGMENT);
+    real_os = mq->os;
+    struct lt_os os = *real_os;
+    os.unmap = unmap_later;
+    sent = 0;
+    mq->os = &os;
+    cr_assert(lt_spares_drop(mq));
+    mq->os = real_os;
+    cr_assert_gt(sent, MAX / SEGMENT - 3);
+    ok(leat_close_all(mq, 0));
+}
