@@ -11,7 +11,8 @@ int lt_spares_init(struct lt_spares *spares) {
 }
 
 void lt_spares_fini(leat *mq) {
-    (void)lt_spares_drop(mq);
+    if (!lt_forked(mq)) // a thread that this process does not have may hold the lock
+        (void)lt_spares_drop(mq);
     lt_mutex_fini(&mq->log->spares.lock);
 }
 
@@ -43,7 +44,7 @@ static int64_t spare_sum(const struct lt_spares *spares) {
 void lt_spare_keep(struct lt_segment *s) {
     struct lt_spares *spares = &s->mq->log->spares;
     struct lt_spare old[LT_SPARES] = { { 0 } };
-    if (!s->map || s->allocated > (uint64_t)LT_SPARE_BYTES)
+    if (!s->map || s->allocated > (uint64_t)LT_SPARE_BYTES || lt_forked(s->mq))
         return;
     lt_lock(&spares->lock);
     for (size_t i = 0;

@@ -25,7 +25,7 @@ struct lt_spares {
 };
 
 int lt_spares_init(struct lt_spares *spares);
-// lt_spares_fini gives all back.
+// lt_spares_fini gives all back. In a fork it leaves them: the parent may have been changing them.
 void lt_spares_fini(leat *mq);
 
 // lt_spare_keep takes the memory of s, which is in memory and about to be freed, if it has any.

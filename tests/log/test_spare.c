@@ -5,6 +5,11 @@
 #include "store/store.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { SEGMENT = 64 * 1024 };
 static leat *mq;
@@ -191,5 +196,46 @@ Test(spare, what_is_being_given_back_is_not_missed) {
     cr_assert(lt_spares_drop(mq));
     mq->os = real_os;
     cr_assert_gt(sent, MAX / SEGMENT - 3);
+    ok(leat_close_all(mq, 0));
+}
+
+static atomic_bool locked, forked;
+
+static void *hold_lock(void *ctx) {
+    (void)ctx;
+    lt_lock(&mq->log->spares.lock);
+    atomic_store(&locked, true);
+    while (!atomic_load(&forked))
+        (void)sched_yield();
+    lt_unlock(&mq->log->spares.lock);
+    return NULL;
+}
+
+// A thread of the parent is among the spares while it forks: the child has the lock, not the
+// thread.
+Test(spare, a_forked_child_waits_for_no_lock) {
+    leat_topic *t;
+    leat_producer *p;
+    pthread_t thread;
+    open_store(0);
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    ok(leat_producer_open(mq, NULL, &p));
+    ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("v") }, NULL));
+    lt_segment_drop(create(SEGMENT));
+    atomic_store(&locked, false);
+    atomic_store(&forked, false);
+    cr_assert_eq(pthread_create(&thread, NULL, hold_lock, NULL), 0);
+    while (!atomic_load(&locked))
+        (void)sched_yield();
+    pid_t child = fork();
+    if (child == 0) {
+        (void)alarm(5); // ends it if it hangs
+        _exit(leat_close_all(mq, 0) != 0);
+    }
+    atomic_store(&forked, true);
+    int status = -1;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ends with %d", status);
     ok(leat_close_all(mq, 0));
 }
