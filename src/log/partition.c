@@ -261,9 +261,11 @@ static bool partition_set_durable(struct lt_partition *p, int64_t end) {
     return ring;
 }
 
-// In memory there is nothing to wait for, unless a sync was told to fail.
+// In memory there is nothing to wait for, unless a sync was told to fail, or one is in flight that
+// was. Locks: the partition's.
 static bool partition_syncs_at_once(const struct lt_partition *p) {
-    return !p->mq->dir && !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed);
+    return !p->mq->dir && !p->syncing &&
+           !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed);
 }
 
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {

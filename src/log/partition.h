@@ -11,6 +11,7 @@
 //     segment behind it states; the segments are in order.
 //  3. durable_end moves only after a sync that began after the records below it were written has
 //     returned without error, and its slot is stored only then. A partition has one sync in flight.
+//     In memory, where a sync does nothing, it moves at once.
 //  4. After a failed sync the partition takes no record and is never synced again: poisoned.
 //
 // What a crash leaves: kill -9 a prefix that ends in the last append that returned, or the one

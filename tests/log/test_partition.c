@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -211,6 +212,36 @@ Test(partition, one_sync_is_in_flight_whoever_wants_it, .init = make_root, .fini
         close_store(0);
         scratch_remove(dir);
     }
+}
+
+static void *send_one_safely(void *rc) {
+    *(int *)rc = leat_send(safe, t, &(leat_record){ .value = LEAT_STR("v") }, NULL);
+    return NULL;
+}
+
+// In memory a send waits for no sync, but for one that is in flight: it may be about to fail.
+Test(partition, in_memory_too_a_failed_sync_is_that_of_all_who_sent_during_it) {
+    pthread_t thread;
+    int rc = 1;
+    ok(leat_open_memory(NULL, &mq));
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    ok(leat_producer_open(mq, NULL, &safe));
+    struct lt_partition *p = lt_topic_part(t, 0);
+    lt_lock(&p->lock);
+    p->syncing = true;
+    lt_unlock(&p->lock);
+    cr_assert_eq(pthread_create(&thread, NULL, send_one_safely, &rc), 0);
+    while (atomic_load(&p->end) == 0)
+        (void)sched_yield();
+    lt_lock(&p->lock);
+    p->syncing = false;
+    p->poisoned = true;
+    lt_cond_broadcast(&p->synced);
+    lt_unlock(&p->lock);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_eq(rc, LEAT_EIO, "%s", leat_errname(rc));
+    cr_assert_eq(atomic_load(&p->durable_end), 0);
+    (void)leat_close_all(mq, 0);
 }
 
 // ---- the log start in its slot
