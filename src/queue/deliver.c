@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 // deliver: receive. The happy path: the window names the lowest offset to hand out, the cursor
 // finds its record, the word takes the delivery count, a lease and a view are made. A receive that
-// finds nothing joins the line; only the first in line looks, and whoever leaves wakes the next.
+// finds nothing, or no more than one message for each in line, joins the line; of those in it only
+// the first looks, and whoever leaves wakes the next.
 #include "leat_test.h"
 #include "queue/room.h"
 
