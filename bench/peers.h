@@ -31,6 +31,7 @@ PEER(rdkafka_open_close); // a producer with its mock cluster, up and down
 PEER(bare_memory_append); // the limits: checksum, copy, index
 PEER(bare_disk_append);
 PEER(bare_1k_append);
+PEER(bare_topics); // 1 to 10^4 logs in turn
 PEER(sqlite_memory_append);
 PEER(sqlite_wal_append); // synchronous=NORMAL
 PEER(redis_append);      // streams, pipelined

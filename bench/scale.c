@@ -1,34 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-// scale: what an operation costs when there is little and when there is much of something. The
-// first figure is the dearest point in parts of the cheapest: 1 is flat. Each point is the median
-// of batches; the points behind r->work are left out.
+// scale: what an operation costs when there is little and when there is much of something; 1 is
+// flat. Each point is the median of batches; the points behind r->work are left out.
 #include "leases.h"
 #include "payload.h"
+#include "peers.h"
+#include "scale.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { BATCHES = 9, BATCH = 1000 };
-
-static int by_cost(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// Seconds of `batches` batches of `ops` operations. Returns  microseconds of an operation.
-static double cost(double *took, int batches, size_t ops) {
-    qsort(took, (size_t)batches, sizeof took[0], by_cost);
-    return took[batches / 2] / (double)ops * 1e6;
-}
-
-static void ratio(struct run *r, int points) {
-    double low = r->figure[1], high = low;
-    for (int i = 2; i <= points; i++) {
-        low = r->figure[i] < low ? r->figure[i] : low;
-        high = r->figure[i] > high ? r->figure[i] : high;
-    }
-    r->figure[0] = high / low;
-}
 
 struct log {
     leat *mq;
@@ -74,11 +55,9 @@ static void log_send(struct log *l, size_t n) {
     }
 }
 
-// Topics that never differ would stand at the same place of their segments for ever, and all want
-// the same few lines of the cache: no set of topics is like that.
 static void log_spread(struct log *l) {
     for (size_t topic = 0; topic < l->topics; topic++)
-        for (size_t i = 0; i < topic * 7 % 57; i++)
+        for (size_t i = 0; i < topic_ahead(topic); i++)
             log_send_to(l, topic);
 }
 
@@ -141,32 +120,30 @@ static void leat_messages(struct run *r) {
         (void)send_and_poll(&l, BATCH); // caches are as in the middle of it
         for (int i = 0; i < BATCHES; i++)
             took[i] = send_and_poll(&l, BATCH);
-        r->figure[++points] = cost(took, BATCHES, BATCH);
+        r->figure[++points] = scale_cost(took, BATCHES, BATCH);
     }
-    ratio(r, points);
+    scale_ratio(r, points);
     log_check(&l);
 }
 
-// 1 .. 10^4 topics, each with a store of its own. A batch is 30 rounds through all topics of the
-// last point: as many 100-byte values as a page holds, so that each has its share of fresh pages.
+// 1 .. 10^4 topics, each point with a store of its own.
 static void leat_topics(struct run *r) {
-    enum { ROUNDS = 30, TIMES = 3 };
     int points = 0;
     for (size_t point = 1; point <= r->work; point *= 10) {
         struct log l;
-        double took[TIMES];
+        double took[TOPIC_TIMES];
         log_open(&l, point);
         log_spread(&l);
-        log_send(&l, r->work * ROUNDS); // each has its memory
-        for (int i = 0; i < TIMES; i++) {
+        log_send(&l, r->work * TOPIC_ROUNDS); // each has its memory
+        for (int i = 0; i < TOPIC_TIMES; i++) {
             double begin = now_s();
-            log_send(&l, r->work * ROUNDS);
+            log_send(&l, r->work * TOPIC_ROUNDS);
             took[i] = now_s() - begin;
         }
-        r->figure[++points] = cost(took, TIMES, r->work * ROUNDS);
+        r->figure[++points] = scale_cost(took, TOPIC_TIMES, r->work * TOPIC_ROUNDS);
         log_check(&l);
     }
-    ratio(r, points);
+    scale_ratio(r, points);
 }
 
 // 10 .. 10^6 in flight; the oldest is settled.
@@ -187,9 +164,9 @@ static void leat_leases(struct run *r) {
             }
             took[i] = now_s() - begin;
         }
-        r->figure[++points] = cost(took + 1, BATCHES, BATCH); // the first warms
+        r->figure[++points] = scale_cost(took + 1, BATCHES, BATCH); // the first warms
     }
-    ratio(r, points);
+    scale_ratio(r, points);
     leases_close(&l);
 }
 
@@ -220,7 +197,7 @@ static const struct bench table[] = {
                 POINT("-1e2"),
                 POINT("-1e3"),
                 POINT("-1e4") },
-      .who = { { "leat", leat_topics } } },
+      .who = { { "leat", leat_topics }, { "limit", bare_topics } } },
     { .name = "scale-leases",
       .about = "receive and ack of the oldest with 10 to 10^6 in flight (--quick: to 10^5)",
       .work = 1000000,

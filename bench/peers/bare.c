@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 // bare: the least that any log and any queue must do: a checksum, a copy, an index entry, into
 // fresh memory or into mapped files whose room is allocated, 64 MiB each; a queue writes a word
-// beside each message twice, leased and done. And the least that any durable log must do: store and
-// fdatasync.
+// beside each message twice, leased and done; many topics are as many such logs. And the least that
+// any durable log must do: store and fdatasync.
 #include "durable.h"
 #include "payload.h"
 #include "peers.h"
+#include "scale.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -135,6 +136,84 @@ void bare_disk_append(struct run *r) {
 void bare_1k_append(struct run *r) {
     bare_append(r, NULL, 1024);
 }
+
+// ---- many logs in turn: each with a segment of its own
+
+struct bare_topic {
+    struct bare b;
+    uint64_t stored;
+};
+
+struct bare_topics {
+    struct bare_topic *topic;
+    size_t topics;
+    uint64_t sent;
+    struct tally seen;
+    unsigned char value[VALUE];
+};
+
+static inline void bare_send_to(struct bare_topics *l, size_t topic) {
+    struct bare_topic *t = &l->topic[topic];
+    payload_number(l->value, VALUE, l->sent++);
+    if (t->stored % t->b.each == 0)
+        bare_grow(&t->b);
+    bare_store(&t->b, t->stored++, l->value);
+}
+
+static void bare_send(struct bare_topics *l, size_t n) {
+    size_t topic = l->sent % l->topics;
+    for (; n > 0; n--) {
+        bare_send_to(l, topic);
+        topic = topic + 1 == l->topics ? 0 : topic + 1;
+    }
+}
+
+static void bare_topics_open(struct bare_topics *l, size_t topics) {
+    *l = (struct bare_topics){ .topic = calloc(topics, sizeof l->topic[0]), .topics = topics };
+    need(l->topic != NULL, "malloc");
+    payload_init(l->value, VALUE);
+    for (size_t topic = 0; topic < topics; topic++) {
+        l->topic[topic].b = bare_make(NULL, VALUE);
+        for (size_t i = 0; i < topic_ahead(topic); i++)
+            bare_send_to(l, topic);
+    }
+}
+
+// Reads all back and gives it back.
+static void bare_topics_close(struct bare_topics *l) {
+    for (size_t topic = 0; topic < l->topics; topic++) {
+        struct bare_topic *t = &l->topic[topic];
+        for (uint64_t i = 0; i < t->stored; i++)
+            tally_add(&l->seen, bare_value(&t->b, i), VALUE);
+        for (int i = 0; i < t->b.segments; i++) {
+            need(munmap(t->b.map[i], SEGMENT) == 0, "munmap");
+            free(t->b.index[i]);
+        }
+    }
+    tally_check(&l->seen, VALUE, l->sent, 1);
+    free(l->topic);
+}
+
+void bare_topics(struct run *r) {
+    const size_t batch = r->work * TOPIC_ROUNDS;
+    int points = 0;
+    for (size_t point = 1; point <= r->work; point *= 10) {
+        struct bare_topics l;
+        double took[TOPIC_TIMES];
+        bare_topics_open(&l, point);
+        bare_send(&l, batch); // each has its memory
+        for (int i = 0; i < TOPIC_TIMES; i++) {
+            double begin = now_s();
+            bare_send(&l, batch);
+            took[i] = now_s() - begin;
+        }
+        r->figure[++points] = scale_cost(took, TOPIC_TIMES, batch);
+        bare_topics_close(&l);
+    }
+    scale_ratio(r, points);
+}
+
+// ---- until the disk has it
 
 // No lock: each thread has numbers, and so places, of its own; the kernel merges what it can.
 static void bare_store_durable(void *ctx, uint64_t first, size_t n) {
