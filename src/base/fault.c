@@ -90,15 +90,27 @@ static int fault_wait(leat *mq, int64_t ms) {
     return rc == LEAT_ETIMEDOUT ? 0 : rc;
 }
 
+static int fault_error(int error, const char *topic) {
+    return error == 0 ? 0
+                      : lt_fail(error, "%s%sa fault that leat_fault_push planned",
+                                topic ? topic : "", topic ? ": " : "");
+}
+
 int lt_fault_take(leat *mq, int op, const char *topic, int32_t partition, bool wait) {
     struct fault f;
     if (!fault_count_down(mq, op, topic, partition, &f))
         return 0;
     int rc = wait && f.delay_ms > 0 && !lt_in_callback() ? fault_wait(mq, f.delay_ms) : 0;
-    if (rc != 0 || f.error == 0)
-        return rc;
-    return lt_fail(f.error, "%s%sa fault that leat_fault_push planned", topic ? topic : "",
-                   topic ? ": " : "");
+    return rc != 0 ? rc : fault_error(f.error, topic);
+}
+
+int lt_fault_later(leat *mq, int op, const char *topic, int32_t partition, int64_t *delay_ms) {
+    struct fault f;
+    *delay_ms = 0;
+    if (!fault_count_down(mq, op, topic, partition, &f))
+        return 0;
+    *delay_ms = f.delay_ms;
+    return fault_error(f.error, topic);
 }
 
 // ---- public

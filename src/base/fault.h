@@ -25,6 +25,10 @@ void lt_faults_fini(leat *mq);
 // Locks    none held if wait is set.
 int lt_fault_take(leat *mq, int op, const char *topic, int32_t partition, bool wait);
 
+// lt_fault_later is that for work that is planned: *delay_ms tells for how long it is to be put
+// off, before the result counts.
+int lt_fault_later(leat *mq, int op, const char *topic, int32_t partition, int64_t *delay_ms);
+
 // Off, which is always but in tests, this is one branch.
 #define lt_fault(mq, op, topic, partition, wait)                                                   \
     (atomic_load_explicit(&(mq)->faults.any, memory_order_relaxed)                                 \

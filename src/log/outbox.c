@@ -231,17 +231,20 @@ static int outbox_append_alone(leat_producer *p, struct lt_box *box, struct lt_p
 
 static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
     leat_metadata md = { .offset = -1 };
-    int rc;
-    if (parcel->alone) {
+    int rc = parcel->fault;
+    parcel->fault = 0;
+    parcel->faulted = false; // the next try asks again
+    if (rc != 0) {
+        rc = lt_fail(rc, "topic %s partition %d: a fault that leat_fault_push planned",
+                     box->p->topic->name, box->p->number);
+    } else if (parcel->alone) {
         rc = outbox_append_alone(p, box, parcel, &md);
     } else {
-        rc = lt_fault(p->mq, LEAT_OP_APPEND, box->p->topic->name, box->p->number, true);
         const struct lt_batch batch = { .encoded = parcel->bytes,
                                         .bytes = parcel->used,
                                         .count = (int64_t)parcel->count,
                                         .durable = p->acks == LEAT_ACKS_DISK };
-        if (rc == 0)
-            rc = lt_partition_append(box->p, &batch, &md);
+        rc = lt_partition_append(box->p, &batch, &md);
     }
     parcel->base = rc == 0 ? md.offset : -1;
     parcel->wall_ms = md.timestamp_ms;
@@ -281,11 +284,27 @@ static void outbox_failed(leat_producer *p, struct lt_box *box, struct lt_parcel
     lt_parcel_end(p, parcel, LEAT_NOT_STORED, rc, leat_errmsg());
 }
 
+// Asks for a planned fault. Returns  false: it puts the parcel off. Nobody waits for that here: it
+// may be the thread that is to move a clock.
+static bool outbox_faulted(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
+    int64_t delay_ms = 0;
+    if (parcel->faulted || parcel->alone || // lt_send_record asks
+        !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed))
+        return true;
+    parcel->fault =
+        lt_fault_later(p->mq, LEAT_OP_APPEND, box->p->topic->name, box->p->number, &delay_ms);
+    parcel->faulted = true;
+    if (delay_ms > 0)
+        box->again_ns = lt_add_ms(lt_now_ns(p->mq), delay_ms);
+    return delay_ms == 0;
+}
+
 // Appends what is ready. Locks: the producer's at entry and exit, not in between.
 static void outbox_send(leat_producer *p, struct lt_box *box) {
     struct lt_parcel *parcel;
     while (!box->sending && (parcel = outbox_first(&box->ready)) &&
-           (box->again_ns == 0 || box->again_ns <= lt_now_ns(p->mq))) {
+           (box->again_ns == 0 || box->again_ns <= lt_now_ns(p->mq)) &&
+           outbox_faulted(p, box, parcel)) {
         box->sending = true;
         lt_unlock(&p->lock);
         int rc = outbox_append(p, box, parcel);
@@ -358,12 +377,9 @@ static int outbox_full(const leat_producer *p, size_t told_as) {
                    (long long)p->buffered);
 }
 
-// Sends what is ready from here, unless a planned fault may make that wait: that is left to whoever
-// waits or to the service.
+// Sends what is ready from here.
 static void outbox_push(leat_producer *p, struct lt_box *box) {
-    if (!lt_list_empty(&box->ready) &&
-        !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed))
-        outbox_send(p, box);
+    outbox_send(p, box);
     outbox_plan_box(p, box);
 }
 

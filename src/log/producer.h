@@ -45,6 +45,8 @@ struct lt_parcel {
     int64_t since_ns;      // when its first record was accepted
     int64_t base, wall_ms; // when appended: first offset, time of those that have none of their own
     int status, error, tries;
+    int fault;      // what a planned fault makes of the next try, when its delay is over
+    bool faulted;   // it was asked for
     bool whole;     // a leat_batch: one report, the first entry's, for all
     bool alone;     // one record that has to be looked up before it is appended: a dedup id
     bool duplicate; // and was found

@@ -248,3 +248,23 @@ Test(async, with_threads_reports_come_by_themselves) {
     cr_assert_eq(s.threads, 2);
     ok(leat_close_all(mq, 0));
 }
+
+Test(async, a_slow_log_delays_a_batch_once_and_blocks_nobody) {
+    memset(&told, 0, sizeof told);
+    ok(leat_open_memory(
+        &(leat_options){ .clock = LEAT_CLOCK_MANUAL, .callbacks = LEAT_CALLBACKS_POLL }, &mq));
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    ok(leat_producer_open(mq, &(leat_producer_options){ .batch_bytes = 100 }, &p));
+    ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, 0, 2, 10));
+    for (int i = 0; i < 4; i++)
+        send("0123456789"); // two batches
+    cr_assert_eq(end(), 0);
+    ok(leat_clock_advance(mq, 9));
+    cr_assert_eq(end(), 0);
+    ok(leat_clock_advance(mq, 1));
+    cr_assert_eq(end(), 2);
+    ok(leat_clock_advance(mq, 10));
+    cr_assert_eq(end(), 4);
+    cr_assert_eq(leat_producer_poll(p, 0), 4);
+    ok(leat_close_all(mq, 0));
+}
