@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+enum { COURIER_NAP_NS = 50000 };
+
 int lt_courier_init(struct lt_courier *c) {
     *c = (struct lt_courier){ .open = true, .fd = { -1, -1 } };
     lt_list_init(&c->threaded);
@@ -112,9 +114,10 @@ static void *courier_main(void *arg) {
             (void)courier_run(mq, LT_CONTAINER(n, struct lt_errand, node));
             continue;
         }
-        lt_unlock(&c->lock);
-        lt_back_off(mq);
-        lt_lock(&c->lock);
+        // More is about to come where something has come: nobody need wake us for it.
+        c->naps = true;
+        (void)lt_cond_wait_until(&c->cond, &c->lock, lt_real_ns() + COURIER_NAP_NS);
+        c->naps = false;
         if (c->open && lt_list_empty(&c->threaded))
             lt_cond_wait(&c->cond, &c->lock);
     }
@@ -135,17 +138,17 @@ int lt_errand_post(leat *mq, struct lt_errand *e) {
     struct lt_courier *c = &mq->courier;
     int rc = 0;
     lt_lock(&c->lock);
-    if (!e->posted && !e->running && c->open) {
-        courier_put(c, e);
-        if (!e->polled)
-            lt_clock_tell(mq, 1);
-    }
+    bool put = !e->posted && !e->running && c->open;
     e->posted = true;
-    if (!e->polled) {
+    if (put)
+        courier_put(c, e);
+    if (put && !e->polled) {
+        lt_clock_tell(mq, 1);
         rc = courier_start(mq);
-        lt_cond_broadcast(&c->cond);
+        if (!c->naps)
+            lt_cond_broadcast(&c->cond);
     }
-    for (struct lt_node *n = e->polled ? lt_list_first(&c->sleepers) : NULL; n;
+    for (struct lt_node *n = put && e->polled ? lt_list_first(&c->sleepers) : NULL; n;
          n = lt_list_next(&c->sleepers, n))
         lt_waiter_notify(mq, LT_CONTAINER(n, struct lt_sleeper, node)->waiter);
     lt_unlock(&c->lock);

@@ -35,8 +35,8 @@ struct lt_courier {
     struct lt_list sleepers;         // waiters of lt_courier_dispatch
     struct lt_cond cond;             // wakes the thread; and those who wait for one that runs
     pthread_t thread;
-    bool open, runs;
-    int fd[2]; // a pipe with a byte in it while polled is not empty; -1: nobody asked
+    bool open, runs, naps; // naps: the thread will look by itself at once
+    int fd[2];             // a pipe with a byte in it while polled is not empty; -1: nobody asked
 };
 
 struct lt_sleeper { // a call that waits until there is something polled

@@ -8,6 +8,7 @@
 
 enum { OUTBOX_ENTRIES = 64 };
 #define OUTBOX_BACKOFF_MAX INT64_C(1000) // ms
+#define OUTBOX_NAP         50000         // ns
 
 // ---- parcels
 
@@ -171,8 +172,10 @@ static struct lt_parcel *outbox_first(const struct lt_list *list) {
 }
 
 static void outbox_plan_box(leat_producer *p, const struct lt_box *box) {
-    if (box->open)
-        outbox_plan(p, lt_add_ms(box->open->since_ns, p->linger_ms));
+    if (box->open) {
+        int64_t at = lt_add_ms(box->open->since_ns, p->linger_ms);
+        outbox_plan(p, at > p->rested_ns ? at : p->rested_ns);
+    }
     if (!lt_list_empty(&box->ready) && !box->sending)
         outbox_plan(p, box->again_ns);
     if (!lt_list_empty(&box->appended) && !box->syncing)
@@ -345,10 +348,18 @@ static void outbox_sync(leat_producer *p, struct lt_box *box) {
     }
 }
 
+// While senders are busy they send their full batches themselves: the service thread, with its wish
+// to send what is there now, would only be in their way. It looks again after a nap.
+static void outbox_rest(leat_producer *p, uint64_t batches) {
+    if (lt_service_runs(&p->mq->clock.service) && p->stats.batches != batches)
+        p->rested_ns = lt_now_ns(p->mq) + OUTBOX_NAP;
+}
+
 void lt_outbox_run(leat_producer *p) {
     lt_lock(&p->lock);
     p->planned_ns = LT_NEVER;
     int64_t now = lt_now_ns(p->mq);
+    uint64_t batches = p->stats.batches;
     for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n)) {
         struct lt_box *box = LT_CONTAINER(n, struct lt_box, node);
         if (box->open && lt_add_ms(box->open->since_ns, p->linger_ms) <= now)
@@ -357,6 +368,7 @@ void lt_outbox_run(leat_producer *p) {
     }
     for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n))
         outbox_sync(p, LT_CONTAINER(n, struct lt_box, node));
+    outbox_rest(p, batches);
     for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n))
         outbox_plan_box(p, LT_CONTAINER(n, struct lt_box, node));
     if (p->planned_ns == LT_NEVER)

@@ -89,6 +89,7 @@ struct leat_producer {
     _Atomic int64_t untold; // records with a callback that was not called; stored under the lock,
                             // read anywhere (relaxed)
     int64_t planned_ns;     // when due is due
+    int64_t rested_ns;      // before that nothing is planned for what may wait for more
     leat_producer_stats stats;
     struct lt_due due;
     struct lt_errand errand;
