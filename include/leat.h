@@ -142,8 +142,7 @@ typedef struct {
     const leat_header *headers;
     size_t header_count;
     int64_t timestamp_ms; // wall time, ms since 1970; 0: now
-    int32_t to_partition; // 0: by the key's murmur2 hash as Kafka does, without key sticky;
-                          // LEAT_PARTITION(3): partition 3
+    int32_t to_partition; // 0: as the producer's .partitioner says; LEAT_PARTITION(3): partition 3
     int32_t priority;     // must be 0 in this version
     int64_t delay_ms;     // must be 0 in this version
     leat_bytes group;     // must be null in this version
@@ -536,8 +535,9 @@ LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 // leat_send appends r to topic t and returns when it is as safe as the acks level says. It never
 // retries.
 // Returns  0 with *md (which may be NULL) filled. Certainly not stored: LEAT_ETOOBIG, LEAT_ERANGE
-//          (no such partition), LEAT_EGONE, LEAT_EFULL (memory store, LEAT_REJECT), LEAT_ENOSPC,
-//          LEAT_EPOISONED. LEAT_EIO: with LEAT_ACKS_DISK unknown, *md says where it may be.
+//          (no such partition, a partition function's too), LEAT_EGONE, LEAT_EFULL (memory store,
+//          LEAT_REJECT), LEAT_ENOSPC, LEAT_EPOISONED. LEAT_EIO: with LEAT_ACKS_DISK unknown, *md
+//          says where it may be.
 // Threads  [any] [cb]
 // Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition.
 LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md);

@@ -235,6 +235,27 @@ Test(partitioner, sticky_stays_for_16_kib_whatever_the_keys) {
     }
 }
 
+// A batch that is sent together is what a partition gets in a row.
+Test(partitioner, sticky_stays_for_batch_bytes) {
+    static const struct {
+        int64_t bytes;
+        int run;
+    } c[] = { { 1, 1 }, { 4096, 4 }, { 100 * 1024, 100 }, { 64 * 1024 * 1024, MANY } };
+    for (size_t k = 0; k < sizeof c / sizeof c[0]; k++) {
+        open_store(PARTS);
+        p = producer((leat_producer_options){ .batch_bytes = c[k].bytes });
+        number(MANY);
+        for (size_t i = 0; i < MANY; i++)
+            recs[i].key = (leat_bytes){ NULL, 0 };
+        send_all(false, MANY);
+        for (int i = 1; i < MANY; i++) {
+            bool same = md[i].partition == md[i - 1].partition;
+            cr_assert(same == (i % c[k].run != 0), "case %zu, record %d", k, i);
+        }
+        close_store();
+    }
+}
+
 struct chooser {
     atomic_int calls;
     const leat_record *last;
@@ -377,6 +398,35 @@ Test(partitioner, a_function_may_send_with_its_own_producer) {
     mq = after;
     ok(leat_topic_open(mq, "t", NULL, &t));
     all_end_at(t, 2, 3);
+    close_store();
+}
+
+// What is sent later is placed when it is accepted.
+Test(partitioner, asynchronous_sends_are_placed_by_the_same_rules) {
+    struct chooser c = { .answer = -2 };
+    leat_future *f;
+    ok(leat_test_open(&mq));
+    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .partitions = PARTS }, &t));
+    p = producer((leat_producer_options){ .partitioner = LEAT_ROUND_ROBIN });
+    number(MANY);
+    for (size_t i = 0; i < MANY; i++)
+        ok(leat_send_async(p, t, &recs[i], NULL, NULL));
+    ok(leat_flush(p, LEAT_FOREVER));
+    all_end_at(t, PARTS, MANY / PARTS);
+    p = producer((leat_producer_options){
+        .partitioner = LEAT_BY_FUNCTION, .partition = choose, .partition_ctx = &c });
+    for (size_t i = 0; i < MANY; i++) {
+        recs[i].value.size = i;
+        ok(leat_send_async(p, t, &recs[i], NULL, NULL));
+    }
+    cr_assert_eq(c.calls, MANY, "by now");
+    ok(leat_flush(p, LEAT_FOREVER));
+    all_end_at(t, PARTS, 2 * MANY / PARTS);
+    c.answer = PARTS;
+    fails_saying(LEAT_ERANGE, "chose 7", leat_send_async(p, t, &recs[0], NULL, NULL));
+    fails_saying(LEAT_ERANGE, "chose 7", leat_send_future(p, t, &recs[0], &f));
+    ok(leat_flush(p, LEAT_FOREVER));
+    all_end_at(t, PARTS, 2 * MANY / PARTS);
     close_store();
 }
 

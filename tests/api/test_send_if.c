@@ -157,6 +157,22 @@ Test(send_if, no_partitioner_is_asked) {
     close_store();
 }
 
+// What the same producer sent before goes first, though it lingers; so it is before the end.
+Test(send_if, what_lingers_is_before_the_end) {
+    leat_metadata md;
+    ok(leat_test_open(&mq));
+    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .partitions = PARTS }, &t));
+    ok(leat_producer_open(mq, &(leat_producer_options){ .linger_ms = 1000 }, &p));
+    leat_record r = { .value = LEAT_STR("later"), .to_partition = LEAT_PARTITION(1) };
+    ok(leat_send_async(p, t, &r, NULL, NULL));
+    end_is(1, 0, -1);
+    conflicts(1, 0, 1);
+    ok(leat_send_async(p, t, &r, NULL, NULL));
+    ok(leat_send_if(p, t, 1, 2, &one, &md));
+    cr_assert_eq(md.offset, 2);
+    close_store();
+}
+
 // The end counts offsets: what retention or a deletion took from the front does not change it.
 Test(send_if, the_end_is_an_offset_not_a_count) {
     open_store(0);
