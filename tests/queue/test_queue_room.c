@@ -532,6 +532,25 @@ static void end(struct caller *c) {
     cr_assert_eq(pthread_join(c->thread, NULL), 0);
 }
 
+// Who waits is counted by hand: a receive in line would take its message at once.
+Test(room, a_receive_leaves_one_message_for_each_that_waits) {
+    leat_message got[8];
+    open_memory(LEAT_CLOCK_MANUAL);
+    open_queue("q", NULL);
+    send_n(q, 5, 10);
+    atomic_fetch_add(&q->waiting, 3);
+    gives(2, leat_queue_receive(q, SECOND, got, 8));
+    gives(1, leat_queue_receive(q, SECOND, got + 2, 1)); // in line, where it is the first
+    gives(1, leat_queue_receive(q, 0, got + 3, 1));      // this one cannot wait for its turn
+    atomic_fetch_sub(&q->waiting, 3);
+    gives(1, leat_queue_receive(q, SECOND, got + 4, 4));
+    for (int i = 0; i < 5; i++) {
+        cr_assert_eq(got[i].offset, i);
+        ok(leat_queue_ack(q, &got[i]));
+    }
+    ok(leat_close_all(mq, 0));
+}
+
 Test(room, close_all_under_a_blocked_receive_is_refused_and_ends_nothing) {
     open_memory(LEAT_CLOCK_MANUAL);
     leat_queue *again;
