@@ -5,7 +5,7 @@
 // and last the partitions are synced, once each.
 #include "leat_test.h"
 #include "base/bytes.h"
-#include "log/log.h"
+#include "log/producer.h"
 
 struct many {
     const struct lt_send *send;
@@ -63,7 +63,9 @@ static int many_append(struct many *m) {
         struct many_part *part = &m->part[i];
         if (part->batch.count == 0)
             continue;
-        rc = lt_fault(t->mq, LEAT_OP_APPEND, t->name, part->p->number, true);
+        rc = lt_send_clear(m->send, part->p);
+        if (rc == 0)
+            rc = lt_fault(t->mq, LEAT_OP_APPEND, t->name, part->p->number, true);
         part->batch.durable = m->send->acks == LEAT_ACKS_DISK;
         if (rc == 0)
             rc = lt_partition_append(part->p, &part->batch, &part->first);

@@ -21,7 +21,9 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     if (!p)
         return LEAT_ERANGE;
     leat_metadata where;
-    rc = lt_fault(p->mq, LEAT_OP_APPEND, s->topic->name, p->number, true);
+    rc = lt_send_clear(s, p);
+    if (rc == 0)
+        rc = lt_fault(p->mq, LEAT_OP_APPEND, s->topic->name, p->number, true);
     if (rc != 0)
         return rc;
     const struct lt_batch batch = { .first = &plan,
@@ -237,24 +239,14 @@ int lt_producer_enter(leat_producer *p, leat_topic *t, const leat_record *r) {
     return 0;
 }
 
-// Lets what was sent before it go first, where p sends asynchronously, too.
-static int producer_clear(leat_producer *p, const struct lt_send *s) {
-    if (atomic_load_explicit(&p->pending, memory_order_relaxed) == 0)
-        return 0;
-    leat_topic *t = s->topic;
-    int rc = 0;
-    for (int32_t i = 0; i < t->partitions && rc == 0; i++)
-        rc = lt_outbox_clear(p, lt_topic_part(t, i));
-    return rc;
-}
-
 int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md) {
     int rc = lt_producer_enter(p, t, r);
     if (rc != 0)
         return rc;
-    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .where = &p->where };
-    rc = producer_clear(p, &s);
-    return lt_end(p->mq, rc != 0 ? rc : lt_send_record(&s, md));
+    struct lt_send s = {
+        .topic = t, .record = r, .acks = p->acks, .where = &p->where, .behind = p
+    };
+    return lt_end(p->mq, lt_send_record(&s, md));
 }
 
 int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
@@ -263,9 +255,10 @@ int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t
     int rc = lt_producer_enter(p, t, n > 0 ? r : &none);
     if (rc != 0)
         return rc;
-    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .where = &p->where };
-    rc = producer_clear(p, &s);
-    return lt_end(p->mq, rc != 0 ? rc : lt_send_many(&s, n, md));
+    struct lt_send s = {
+        .topic = t, .record = r, .acks = p->acks, .where = &p->where, .behind = p
+    };
+    return lt_end(p->mq, lt_send_many(&s, n, md));
 }
 
 int lt_send_later(leat_producer *p, leat_topic *t, const leat_record *r,
@@ -299,7 +292,6 @@ int leat_send_if(leat_producer *p, leat_topic *t, int32_t partition, int64_t exp
     int rc = lt_producer_enter(p, t, r);
     if (rc != 0)
         return rc;
-    struct lt_send s = { .topic = t, .record = r, .acks = p->acks };
-    rc = producer_clear(p, &s);
-    return lt_end(p->mq, rc != 0 ? rc : lt_send_if(&s, partition, expected_end, md));
+    struct lt_send s = { .topic = t, .record = r, .acks = p->acks, .behind = p };
+    return lt_end(p->mq, lt_send_if(&s, partition, expected_end, md));
 }

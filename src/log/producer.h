@@ -169,6 +169,14 @@ void lt_parcel_drop(struct lt_parcel *parcel);
 
 // ---- producer.c
 
+// lt_send_clear lets what s is to be behind go to that partition first. Returns  as
+// lt_outbox_clear.
+static inline int lt_send_clear(const struct lt_send *s, struct lt_partition *to) {
+    if (!s->behind || atomic_load_explicit(&s->behind->pending, memory_order_relaxed) == 0)
+        return 0;
+    return lt_outbox_clear(s->behind, to);
+}
+
 // lt_producer_enter is the head of a call that sends. Returns  as lt_begin, LEAT_EINVAL.
 int lt_producer_enter(leat_producer *p, leat_topic *t, const leat_record *r);
 // lt_send_later chooses a partition and hands r to the outbox.
