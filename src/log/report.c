@@ -17,17 +17,16 @@ static void report_notify(leat_producer *p) {
         lt_waiter_notify(p->mq, &LT_CONTAINER(n, struct lt_hold, node)->waiter);
 }
 
-// All of it is told, or nobody is to be told.
-static void report_forget(leat_producer *p, struct lt_parcel *parcel) {
+// All of it is told, or nobody is to be told. Locks: the producer's. Returns  the parcel, if the
+// caller is to drop it.
+static struct lt_parcel *report_forget(leat_producer *p, struct lt_parcel *parcel) {
     lt_list_remove(&parcel->live);
     atomic_fetch_sub_explicit(&p->untold, (int64_t)parcel->told_as, memory_order_relaxed);
-    bool again = !p->spare && parcel->room == (size_t)p->batch_bytes && !parcel->whole &&
-                 !p->closing && lt_parcel_reset(parcel);
-    if (again)
-        p->spare = parcel;
-    else
-        lt_parcel_drop(parcel);
-    report_notify(p);
+    if (p->spare || parcel->room != (size_t)p->batch_bytes || parcel->whole || p->closing ||
+        !lt_parcel_reset(parcel))
+        return parcel;
+    p->spare = parcel;
+    return NULL;
 }
 
 void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int error,
@@ -42,7 +41,10 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
         if (parcel->entry[i].future)
             lt_future_done(parcel->entry[i].future);
     if (parcel->telling == 0) {
-        report_forget(p, parcel);
+        parcel = report_forget(p, parcel);
+        if (parcel)
+            lt_parcel_drop(parcel);
+        report_notify(p);
         return;
     }
     lt_list_push_back(&p->done, &parcel->node);
@@ -85,26 +87,50 @@ static void report_tell(leat_producer *p, const struct lt_parcel *parcel) {
     }
 }
 
-int lt_producer_tell(leat *mq, struct lt_errand *e) {
-    (void)mq;
-    leat_producer *p = LT_CONTAINER(e, leat_producer, errand);
+// Forgets a round, and wakes who waits for that. Returns  how many reports it was.
+static int report_forget_round(leat_producer *p, struct lt_list *round) {
+    struct lt_list gone;
+    size_t told = 0;
+    struct lt_node *n;
+    lt_list_init(&gone);
     lt_lock(&p->lock);
-    struct lt_node *n = lt_list_first(&p->done);
-    struct lt_parcel *parcel = n ? LT_CONTAINER(n, struct lt_parcel, node) : NULL;
-    if (parcel)
+    while ((n = lt_list_first(round))) {
+        struct lt_parcel *parcel = LT_CONTAINER(n, struct lt_parcel, node);
         lt_list_remove(n);
-    lt_unlock(&p->lock);
-    if (!parcel)
-        return 0;
-    report_tell(p, parcel);
-    int told = (int)parcel->telling;
-    lt_lock(&p->lock);
-    report_forget(p, parcel);
+        told += parcel->telling;
+        if (report_forget(p, parcel))
+            lt_list_push_back(&gone, n);
+    }
+    report_notify(p);
     struct lt_node *line = lt_list_first(&p->line);
     if (line) // it may have been waiting for reports
         lt_waiter_notify(p->mq, &LT_CONTAINER(line, struct lt_hold, node)->waiter);
     lt_unlock(&p->lock);
-    return told;
+    while ((n = lt_list_first(&gone))) {
+        lt_list_remove(n);
+        lt_parcel_drop(LT_CONTAINER(n, struct lt_parcel, node));
+    }
+    return told < INT32_MAX ? (int)told : INT32_MAX;
+}
+
+// A round is all that has ended by now: two turns of the lock that senders need, not two for each.
+int lt_producer_tell(leat *mq, struct lt_errand *e) {
+    (void)mq;
+    leat_producer *p = LT_CONTAINER(e, leat_producer, errand);
+    struct lt_list round;
+    struct lt_node *n;
+    lt_list_init(&round);
+    lt_lock(&p->lock);
+    while ((n = lt_list_first(&p->done))) {
+        lt_list_remove(n);
+        lt_list_push_back(&round, n);
+    }
+    lt_unlock(&p->lock);
+    if (lt_list_empty(&round))
+        return 0;
+    for (n = lt_list_first(&round); n; n = lt_list_next(&round, n))
+        report_tell(p, LT_CONTAINER(n, struct lt_parcel, node));
+    return report_forget_round(p, &round);
 }
 
 // ---- flush and poll
