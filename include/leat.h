@@ -135,7 +135,8 @@ typedef struct {
 
 #define LEAT_PARTITION(n) ((int32_t)(n) + 1)
 
-// leat_record is what is sent. Limits: key 64 KiB, 64 headers, all of it together 16 MiB.
+// leat_record is what is sent. Limits: key 64 KiB, 64 headers, dedup id 255 bytes, all of it
+// together 16 MiB.
 // A null value needs a key (a tombstone); an empty value is a value; an empty key is a key.
 typedef struct {
     leat_bytes key, value;
@@ -146,7 +147,8 @@ typedef struct {
     int32_t priority;     // must be 0 in this version
     int64_t delay_ms;     // must be 0 in this version
     leat_bytes group;     // must be null in this version
-    leat_bytes dedup_id;  // must be null in this version
+    leat_bytes dedup_id;  // null: none; 1 to 255 bytes: a repeat is not stored again, where the
+                         // topic has a dedup window
     uint64_t reserved[4];
 } leat_record;
 
@@ -154,7 +156,8 @@ typedef struct {
 typedef struct {
     const char *topic;
     int64_t offset, timestamp_ms;
-    int32_t partition, duplicate;
+    int32_t partition, duplicate; // duplicate 1: nothing was stored, this is the first record with
+                                  // that dedup id
     uint64_t reserved[2];
 } leat_metadata;
 
@@ -406,6 +409,8 @@ typedef struct {
                                  // subscribed, or a queue, has not done with; a subscribed group
                                  // that has not committed holds back all
     int32_t when_full;
+    int64_t dedup_window_ms; // how long and how many dedup ids are remembered, see below; 0 (both):
+    int64_t dedup_window_count; // none; at most 365 days, and 16,777,216
     uint64_t reserved[8];
 } leat_topic_options;
 
@@ -414,6 +419,17 @@ typedef struct {
 // clock read when the store was opened and the monotonic time since; if that is over 400 days ahead
 // of a partition's last record, it stands at that record, and goes on from there, until the next
 // open.
+//
+// Dedup: a record with a .dedup_id that the topic, in any partition, remembers is not stored: the
+// send is 0, as safe as acks say, with the metadata of the first one and .duplicate 1. An id is
+// remembered from when its record is stored until that is dedup_window_ms ago (by time as above) or
+// dedup_window_count newer ones were stored, whichever is set and comes first; a repeat does not
+// prolong it. A send that fails is not remembered. Two at once: one is stored, the other waits for
+// it. An open finds the ids in the records, so they outlive a restart and a crash as the records
+// do; hence retention leaves segments with ids of the window alone, also beyond its own bounds.
+// What leat_topic_delete_records takes is remembered until the store is closed, no longer. Memory:
+// some 250 bytes for each id. Without a window ids are stored and nothing else. A move to a
+// dead-letter queue carries no id.
 //
 // leat_topic_open opens the topic of that name, creating it if it is missing.
 // Returns  LEAT_EEXIST naming the field that differs, or if a queue over another topic has the
@@ -437,6 +453,7 @@ typedef struct {
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
     int64_t retention_ms, segment_ms;           // LEAT_FOREVER: never
     int32_t partitions, when_full, keep_until_consumed, pad_;
+    int64_t dedup_window_ms, dedup_window_count; // 0: none
     uint64_t reserved[4];
 } leat_topic_info;
 
@@ -539,14 +556,17 @@ LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 //          LEAT_REJECT), LEAT_ENOSPC, LEAT_EPOISONED. LEAT_EIO: with LEAT_ACKS_DISK unknown, *md
 //          says where it may be.
 // Threads  [any] [cb]
-// Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition.
+// Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition; while
+//          another thread stores a record with the same dedup id.
 LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md);
 
 // leat_send_many sends n records, each to the partition that leat_send would choose. Those of one
 // partition are a batch: in order, with offsets in a row, stored as a whole or not at all, also
-// after a crash; with LEAT_ACKS_DISK one sync for each partition. n 0 is nothing.
+// after a crash; with LEAT_ACKS_DISK one sync for each partition. Repeats by their dedup id, also
+// of a record in the same call, are left out of the batches. n 0 is nothing.
 // Returns  as leat_send, for any of the records; LEAT_ETOOBIG also for a batch over 64 MiB as it is
-//          stored (each record takes 33 to 40 bytes beside key and value). md (an array of n, or
+//          stored (each record takes 33 to 40 bytes beside key, value and headers; up to 16 more
+//          with a dedup id). md (an array of n, or
 //          NULL) says what is stored: offset -1 is certainly not. A wrong record, a limit or
 //          LEAT_ENOMEM: nothing. Else the batches of lower partitions may be, the one that failed
 //          and those behind it not; LEAT_EIO with LEAT_ACKS_DISK: unknown for those with an offset.

@@ -18,6 +18,7 @@ enum lt_rank {
     LT_RANK_GROUP,     // a consumer group: members and owners
     LT_RANK_QUEUE,     // one queue: windows, leases, words
     LT_RANK_PRODUCER,  // what a producer has accepted and not told the end of
+    LT_RANK_DEDUP,     // which ids a topic remembers
     LT_RANK_PARTITION, // appends and the waiters' register of one partition
     LT_RANK_MANIFEST,  // the end of the manifest
     LT_RANK_RECEIPTS,  // which receipt generations were given out

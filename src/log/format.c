@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define FORMAT_NULL_LENGTH UINT32_MAX
+enum { FORMAT_FIELDS_MAX = 2 + (2 + LT_DEDUP_ID_MAX) + (2 + 8) };
 
 static const char format_magic[8] = { 'l', 'e', 'a', 't', 's', 'e', 'g', '\n' };
 static const char format_seal_magic[2][8] = { { 'l', 'e', 'a', 't', 'e', 'n', 'd', '\n' },
@@ -19,6 +20,7 @@ void lt_segment_head_put(uint8_t page[LT_SEGMENT_PAGE], const struct lt_segment_
     memset(page, 0, LT_SEGMENT_PAGE);
     memcpy(page, format_magic, sizeof format_magic);
     lt_put_u32(page + 8, LT_FORMAT_VERSION);
+    lt_put_u32(page + 12, head->incompatible);
     lt_put_u32(page + 20, head->partition);
     lt_put_u64(page + 24, head->uid);
     lt_put_u64(page + 32, (uint64_t)head->base);
@@ -35,7 +37,8 @@ int lt_segment_head_get(const uint8_t page[LT_SEGMENT_PAGE], struct lt_segment_h
         return LEAT_ECORRUPT;
     if (lt_crc32c(0, page, LT_SEGMENT_PAGE - 4) != lt_get_u32(page + LT_SEGMENT_PAGE - 4))
         return LEAT_ECORRUPT;
-    if (lt_get_u32(page + 8) != LT_FORMAT_VERSION || lt_get_u32(page + 12) != 0)
+    if (lt_get_u32(page + 8) != LT_FORMAT_VERSION ||
+        (lt_get_u32(page + 12) & ~(uint32_t)LT_INCOMPATIBLE_FIELDS) != 0)
         return LEAT_EINVAL;
     *out = (struct lt_segment_head){
         .uid = lt_get_u64(page + 24),
@@ -44,6 +47,7 @@ int lt_segment_head_get(const uint8_t page[LT_SEGMENT_PAGE], struct lt_segment_h
         .base = (int64_t)lt_get_u64(page + 32),
         .previous_end = (int64_t)lt_get_u64(page + 40),
         .created_ms = (int64_t)lt_get_u64(page + 48),
+        .incompatible = lt_get_u32(page + 12),
         .reason = lt_get_u32(page + 60),
     };
     memcpy(out->topic, page + 64, sizeof out->topic - 1);
@@ -96,6 +100,34 @@ static void format_header_lengths(const leat_header *h, uint8_t out[8]) {
     lt_put_u32(out + 4, h->value.data ? (uint32_t)h->value.size : FORMAT_NULL_LENGTH);
 }
 
+// Writes one system field. Returns where the next one goes.
+static uint8_t *format_put_field(uint8_t *to, uint8_t tag, const void *data, size_t n) {
+    to[0] = tag;
+    to[1] = (uint8_t)n;
+    memcpy(to + 2, data, n);
+    return to + 2 + n;
+}
+
+// Writes the system fields that there are. Returns  how long they are, 0: there is none.
+static uint32_t format_fields(const leat_record *r, int64_t stamp, uint8_t out[FORMAT_FIELDS_MAX]) {
+    uint8_t *to = out + 2, number[8];
+    if (r->dedup_id.data)
+        to = format_put_field(to, LT_FIELD_DEDUP_ID, r->dedup_id.data, r->dedup_id.size);
+    if (stamp != 0) {
+        lt_put_u64(number, (uint64_t)stamp);
+        to = format_put_field(to, LT_FIELD_STAMP, number, sizeof number);
+    }
+    lt_put_u16(out, (uint16_t)(to - out - 2));
+    return to == out + 2 ? 0 : (uint32_t)(to - out);
+}
+
+static void format_plan_fields(struct lt_plan *plan) {
+    uint8_t fields[FORMAT_FIELDS_MAX];
+    plan->fields = format_fields(plan->record, plan->stamp, fields);
+    plan->body_crc = lt_crc32c(0, fields, plan->fields);
+    plan->total += plan->fields;
+}
+
 // Adds one header to the plan's length and checksum. size: so far, of what the limit counts.
 static int format_plan_header(const leat_header *h, uint64_t *size, struct lt_plan *plan) {
     if (!h->name.data)
@@ -133,25 +165,33 @@ static int format_check_record(const leat_record *r) {
         return lt_fail(LEAT_EINVAL, "key, value or headers are NULL with a size");
     if (!r->value.data && !r->key.data)
         return lt_fail(LEAT_EINVAL, "a null value needs a key");
-    if (r->priority != 0 || r->delay_ms != 0 || r->group.data || r->dedup_id.data)
-        return lt_fail(LEAT_EINVAL, "priority, delay_ms, group and dedup_id must not be set");
+    if (r->priority != 0 || r->delay_ms != 0 || r->group.data)
+        return lt_fail(LEAT_EINVAL, "priority, delay_ms and group must not be set");
+    if (r->dedup_id.size > LT_DEDUP_ID_MAX)
+        return lt_fail(LEAT_ETOOBIG, "a dedup id of %zu bytes; the limit is %d", r->dedup_id.size,
+                       LT_DEDUP_ID_MAX);
+    if ((r->dedup_id.data == NULL) != (r->dedup_id.size == 0))
+        return lt_fail(LEAT_EINVAL, "dedup_id is empty, or NULL with a size");
     for (size_t i = 0; i < sizeof r->reserved / sizeof r->reserved[0]; i++)
         if (r->reserved[i] != 0)
             return lt_fail(LEAT_EINVAL, "record: reserved words must be zero");
     return 0;
 }
 
-int lt_plan_make(const leat_record *r, const leat_header *extra, size_t extra_count,
-                 struct lt_plan *plan) {
+int lt_plan_make_stamped(const leat_record *r, const leat_header *extra, size_t extra_count,
+                         int64_t stamp, struct lt_plan *plan) {
     int rc = format_check_record(r);
     if (rc != 0)
         return rc;
     *plan = (struct lt_plan){
         .record = r, .extra = extra, .extra_count = extra_count, .total = LT_RECORD_HEADER
     };
-    uint64_t size = r->key.size + r->value.size;
+    plan->stamp = stamp;
+    if (r->dedup_id.data || stamp != 0)
+        format_plan_fields(plan);
+    uint64_t size = r->key.size + r->value.size + r->dedup_id.size;
     if (r->key.data) {
-        plan->body_crc = format_crc_nul(0, r->key.data, r->key.size);
+        plan->body_crc = format_crc_nul(plan->body_crc, r->key.data, r->key.size);
         plan->total += (uint32_t)r->key.size + 1;
     }
     for (size_t i = 0; i < r->header_count && size <= LT_RECORD_MAX; i++) {
@@ -221,7 +261,8 @@ static void format_put_head(uint8_t *at, uint32_t total, const uint64_t without[
 static void format_words(const struct lt_plan *plan, uint64_t word[3]) {
     const leat_record *r = plan->record;
     unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
-                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u);
+                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u) |
+                     (plan->fields ? (unsigned)LT_RECORD_FIELDS : 0u);
     unsigned headers = (unsigned)(r->header_count + plan->extra_count);
     uint32_t key_size = r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH;
     word[0] = plan->body_crc;
@@ -233,6 +274,8 @@ static void format_put_body(uint8_t *at, const struct lt_plan *plan) {
     const leat_record *r = plan->record;
     lt_put_u64(at + lt_align8(plan->total) - 8, 0); // padding; the rest of it is overwritten
     uint8_t *to = at + LT_RECORD_HEADER;
+    if (plan->fields)
+        to += format_fields(r, plan->stamp, to); // it has room for them: MAX is for the stack
     if (r->key.data)
         to = format_put_nul(to, r->key.data, r->key.size);
     for (size_t i = 0; i < r->header_count; i++)
@@ -287,11 +330,42 @@ static bool format_skip(const uint8_t **at, uint64_t *left, uint64_t n) {
     return true;
 }
 
-// Tells whether key, headers and value fill the body exactly.
+// Takes the system fields out of *left.
+static bool format_skip_fields(const uint8_t **at, uint64_t *left) {
+    if (*left < 2 || *left - 2 < lt_get_u16(*at))
+        return false;
+    const uint8_t *p = *at + 2, *end = p + lt_get_u16(*at);
+    while (p < end) {
+        if (end - p < 2 || end - p - 2 < p[1])
+            return false;
+        p += 2 + p[1];
+    }
+    *left -= (uint64_t)(end - *at);
+    *at = end;
+    return true;
+}
+
+// Where the key of a valid record begins, or what follows if it has none.
+static const uint8_t *format_behind_fields(const uint8_t *at) {
+    const uint8_t *p = at + LT_RECORD_HEADER;
+    return at[27] & LT_RECORD_FIELDS ? p + 2 + lt_get_u16(p) : p;
+}
+
+leat_bytes lt_record_field(const uint8_t *at, unsigned tag) {
+    const uint8_t *end = format_behind_fields(at);
+    for (const uint8_t *p = at + LT_RECORD_HEADER + 2; p < end; p += 2 + p[1])
+        if (p[0] == tag)
+            return (leat_bytes){ p + 2, p[1] };
+    return (leat_bytes){ NULL, 0 };
+}
+
+// Tells whether fields, key, headers and value fill the body exactly.
 static bool format_body_fits(const uint8_t *at, uint64_t left) {
     uint32_t key_size = lt_get_u32(at + 28);
     unsigned count = at[26], flags = at[27];
     const uint8_t *p = at + LT_RECORD_HEADER;
+    if (flags & LT_RECORD_FIELDS && !format_skip_fields(&p, &left))
+        return false;
     if (key_size != FORMAT_NULL_LENGTH && !format_skip(&p, &left, key_size))
         return false;
     for (unsigned i = 0; i < count; i++) {
@@ -369,7 +443,7 @@ static const uint8_t *format_next_header(const uint8_t *p) {
 
 void lt_record_view(const uint8_t *at, int64_t base, leat_message *m) {
     uint32_t total = lt_get_u32(at), key_size = lt_get_u32(at + 28);
-    const uint8_t *p = at + LT_RECORD_HEADER;
+    const uint8_t *p = format_behind_fields(at);
     *m = (leat_message){ .offset = base + lt_get_u32(at + 12),
                          .timestamp_ms = (int64_t)lt_get_u64(at + 16),
                          .header_count = at[26] };
@@ -391,7 +465,8 @@ void lt_record_unpack(const uint8_t *encoded, leat_record *r, leat_header *heade
                         .value = m.value,
                         .headers = header,
                         .header_count = m.header_count,
-                        .timestamp_ms = m.timestamp_ms };
+                        .timestamp_ms = m.timestamp_ms,
+                        .dedup_id = lt_record_field(encoded, LT_FIELD_DEDUP_ID) };
     for (size_t i = 0; i < m.header_count; i++)
         (void)leat_message_header(&m, i, &header[i]);
 }

@@ -10,23 +10,30 @@
 //  header page               record
 //   0  magic "leatseg\n"      0  total length u32: header and body, padding not counted
 //   8  version u32            4  CRC-32C u32 over bytes 0-3 and 8-31, then uid u64, offset u64
-//  12  incompatible u32      8  CRC-32C u32 of the body
+//  12  incompatible u32:     8  CRC-32C u32 of the body
+//      1 system fields
 //  16  compatible u32       12  offset - base u32
 //  20  partition u32        16  timestamp i64, ms since 1970
 //  24  uid u64              24  behind u16: records that the durable end was behind this one;
 //  32  base offset i64           65535 claims nothing
 //  40  previous end i64     26  header count u8
 //  48  created i64, wall ms 27  flags u8: 1 null value, 2 the last headers are provenance
-//  56  topic id u32              4 the batch goes on behind it
+//  56  topic id u32              4 the batch goes on behind it, 8 system fields
 //  60  reason u32           28  key length u32; 0xffffffff: null
-//  64  topic name, 252 B    32  body: key NUL, headers, value NUL (a null one has no NUL)
+//  64  topic name, 252 B    32  body: system fields, key NUL, headers, value NUL (a null one has
+//                               no NUL)
 // 4092 CRC-32C u32 of       header: name length u32, value length u32 (0xffffffff: null),
 //      0-4091                       name NUL, value NUL
+//                           system fields, with flag 8: bytes that follow u16, then each field:
+//                                   tag u8, length u8, its bytes
 //
 // A record at offset o is valid if and only if its length fits the segment, its header CRC is right
-// for the segment's uid and o, its offset is o, its body CRC is right, and key, headers and value
-// fit its length exactly. The uid in the CRC keeps bytes of another segment from ever validating.
-// A batch is the records up to and with one without flag 4: all of it is there, or none.
+// for the segment's uid and o, its offset is o, its body CRC is right, and fields, key, headers and
+// value fit its length exactly. The uid in the CRC keeps bytes of another segment from ever
+// validating. A batch is the records up to and with one without flag 4: all of it is there, or
+// none. System fields are what must be known of a record at once with it, and is not shown with it.
+// Each tag is there once or not; an unknown one is skipped. They stand only in segments that say
+// so.
 //
 //  seal: the last 64 bytes of a sealed segment; head of an index file
 //   0  magic "leatend\n" or "leatidx\n"
@@ -54,7 +61,8 @@ enum {
     LT_SEAL = 64,
     LT_SEAL_TIMES = 512, // records per timestamp in an index
     LT_KEY_MAX = 64 * 1024,
-    LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers and value together
+    LT_DEDUP_ID_MAX = 255,
+    LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers, value and dedup id together
     LT_HEADERS_MAX = 64,
     LT_BATCH_MAX = 64 * 1024 * 1024, // records of a batch, as they are stored
     LT_PROVENANCE = 6                // headers that a dead-letter move adds
@@ -63,13 +71,26 @@ enum {
 // Reasons of a gap before a segment: offsets that were in use and whose records were lost in a
 // power cut; records that could not be read and were skipped on demand.
 enum { LT_GAP_LOST = 1, LT_GAP_ROT = 2 };
-enum { LT_RECORD_NULL_VALUE = 1, LT_RECORD_PROVENANCE = 2, LT_RECORD_MORE = 4 };
+enum {
+    LT_RECORD_NULL_VALUE = 1,
+    LT_RECORD_PROVENANCE = 2,
+    LT_RECORD_MORE = 4,
+    LT_RECORD_FIELDS = 8
+};
+enum { LT_INCOMPATIBLE_FIELDS = 1 }; // records may have system fields
+
+// Tags of system fields. A new one: here, in lt_plan if it is not the record's, and in
+// format_fields.
+enum {
+    LT_FIELD_DEDUP_ID = 1, // 1 to 255 bytes
+    LT_FIELD_STAMP = 2     // i64, see dedup.h: ns since 1970, each of a topic above the last
+};
 
 struct lt_segment_head {
     uint64_t uid;
     uint32_t topic_id, partition;
     int64_t base, previous_end, created_ms;
-    uint32_t reason;
+    uint32_t reason, incompatible;
     char topic[252];
 };
 
@@ -99,13 +120,19 @@ struct lt_plan {
     size_t extra_count;
     uint32_t total; // bytes, padding not counted
     uint32_t body_crc;
+    uint32_t fields;            // of these, system fields
+    int64_t stamp;              // 0: none
     const struct lt_plan *next; // the record behind it in the same batch; NULL: the last one
 };
 
-// lt_plan_make checks r against the limits and measures it. The plan refers to r and extra.
+// lt_plan_make_stamped checks r against the limits and measures it. The plan refers to r and extra.
 // Returns  LEAT_ETOOBIG, LEAT_EINVAL.
-int lt_plan_make(const leat_record *r, const leat_header *extra, size_t extra_count,
-                 struct lt_plan *plan);
+int lt_plan_make_stamped(const leat_record *r, const leat_header *extra, size_t extra_count,
+                         int64_t stamp, struct lt_plan *plan);
+static inline int lt_plan_make(const leat_record *r, const leat_header *extra, size_t extra_count,
+                               struct lt_plan *plan) {
+    return lt_plan_make_stamped(r, extra, extra_count, 0, plan);
+}
 
 // lt_plan_timestamp is the record's own, or the wall clock's where it has none.
 static inline int64_t lt_plan_timestamp(const struct lt_plan *plan, int64_t wall_ms) {
@@ -124,6 +151,7 @@ struct lt_batch {
     uint64_t bytes; // as they are stored, padding counted
     int64_t count;
     bool durable;                // lt_partition_sync will be asked for it at once
+    bool fields;                 // a record of it has system fields
     const int64_t *expected_end; // only if the log ends there; NULL: anywhere
 };
 
@@ -171,6 +199,9 @@ uint32_t lt_record_size(const uint8_t *at);
 
 // lt_record_own_headers is how many headers a valid record has, provenance not counted.
 uint32_t lt_record_own_headers(const uint8_t *at);
+
+// lt_record_field finds a system field of a valid record. Returns  null if it is not there.
+leat_bytes lt_record_field(const uint8_t *at, unsigned tag);
 
 // lt_record_view makes a message of a valid record: views, offset and timestamp; topic, partition
 // and tokens are the caller's.

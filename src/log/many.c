@@ -2,15 +2,18 @@
 // many: records that are sent together. Each is planned, which is most of the work, and given its
 // partition with no lock held; those of one partition make a batch, in the order in which they
 // came. Then each batch is appended under one hold of its partition's lock, whole or not at all,
-// and last the partitions are synced, once each.
+// and last the partitions are synced, once each. Repeats by their dedup id are in no batch.
 #include "leat_test.h"
 #include "base/bytes.h"
+#include "log/dedup.h"
 #include "log/producer.h"
 
 struct many {
     const struct lt_send *send;
     size_t n;
     struct lt_plan *plan; // n of them
+    struct lt_once *once; // the same; NULL: no record's id matters
+    bool begun;           // lt_dedup_end is due
     struct many_part *part;
     int32_t parts;
 };
@@ -24,10 +27,7 @@ struct many_part { // the batch of one partition
 
 // ---- making the batches
 
-static int many_take(struct many *m, struct lt_plan *plan) {
-    struct lt_partition *p = lt_partitioner_pick(m->send->where, m->send->topic, plan, m->parts);
-    if (!p)
-        return LEAT_ERANGE;
+static int many_take(struct many *m, struct lt_plan *plan, struct lt_partition *p) {
     struct many_part *part = &m->part[p->number];
     if (part->last)
         part->last->next = plan;
@@ -36,20 +36,48 @@ static int many_take(struct many *m, struct lt_plan *plan) {
     part->last = plan;
     part->batch.bytes += lt_align8(plan->total);
     part->batch.count++;
+    part->batch.fields |= plan->fields != 0;
     if (part->batch.bytes <= LT_BATCH_MAX)
         return 0;
     return lt_fail(LEAT_ETOOBIG, "topic %s partition %d: a batch of over %d bytes", p->topic->name,
                    p->number, LT_BATCH_MAX);
 }
 
-static int many_plan(struct many *m) {
+static int many_plan_one(struct many *m, size_t i) {
     const struct lt_send *s = m->send;
+    const leat_record *r = &s->record[i];
+    return lt_plan_make_stamped(r, s->extra, s->extra_count, lt_dedup_wants(s->topic, r),
+                                &m->plan[i]);
+}
+
+static int many_place(struct many *m, size_t i) {
+    const struct lt_send *s = m->send;
+    struct lt_plan *plan = &m->plan[i];
+    struct lt_partition *p = lt_partitioner_pick(s->where, s->topic, plan, m->parts);
+    if (!p)
+        return LEAT_ERANGE;
+    if (!m->once)
+        return many_take(m, plan, p);
+    m->once[i] = (struct lt_once){ .p = p };
+    if (plan->stamp != 0)
+        m->once[i].id = s->record[i].dedup_id;
+    return 0;
+}
+
+static int many_plan(struct many *m) {
     int rc = 0;
     for (size_t i = 0; i < m->n && rc == 0; i++)
-        rc = lt_plan_make(&s->record[i], s->extra, s->extra_count, &m->plan[i]);
+        rc = many_plan_one(m, i);
     // All are sound: none takes a turn in vain, and a partition function sees no wrong one.
     for (size_t i = 0; i < m->n && rc == 0; i++)
-        rc = many_take(m, &m->plan[i]);
+        rc = many_place(m, i);
+    if (rc != 0 || !m->once)
+        return rc;
+    rc = lt_dedup_begin(m->send->topic, m->once, m->n);
+    m->begun = rc == 0;
+    for (size_t i = 0; i < m->n && rc == 0; i++)
+        if (!m->once[i].repeat)
+            rc = many_take(m, &m->plan[i], m->once[i].p);
     return rc;
 }
 
@@ -85,9 +113,20 @@ static int many_sync(struct many *m) {
             rc = LEAT_EIO; // whatever the reason: the records are in the log, so "unknown"
         first = first ? first : rc;
     }
+    for (size_t i = 0; m->once && i < m->n; i++) { // and what they repeat
+        const leat_metadata *where = &m->once[i].where;
+        if (!m->once[i].repeat || where->offset < 0)
+            continue;
+        int rc =
+            lt_partition_sync(lt_topic_part(m->send->topic, where->partition), where->offset + 1);
+        if (rc != 0 && rc != LEAT_EGONE)
+            rc = LEAT_EIO;
+        first = first ? first : rc;
+    }
     return first;
 }
 
+// Says where the records are: to md, or to the ids of the call.
 static void many_tell(const struct many *m, leat_metadata *md) {
     for (int32_t i = 0; i < m->parts; i++) {
         leat_metadata where = m->part[i].first;
@@ -96,22 +135,36 @@ static void many_tell(const struct many *m, leat_metadata *md) {
         int64_t wall_ms = where.timestamp_ms;
         for (const struct lt_plan *plan = m->part[i].batch.first; plan; plan = plan->next) {
             where.timestamp_ms = lt_plan_timestamp(plan, wall_ms);
-            md[plan - m->plan] = where;
+            *(m->once ? &m->once[plan - m->plan].where : &md[plan - m->plan]) = where;
             where.offset++;
         }
     }
 }
 
 static int many_send(struct many *m, leat_metadata *md) {
-    int rc = many_plan(m);
+    int rc = many_plan(m), planned = rc;
     if (rc == 0)
         rc = many_append(m);
-    else
+    if (m->begun) {
+        many_tell(m, NULL);
+        lt_dedup_end(m->send->topic, m->once, m->n);
+    }
+    if (planned != 0)
         return rc;
     int synced = m->send->acks == LEAT_ACKS_DISK ? many_sync(m) : 0;
-    if (md && m->send->acks != LEAT_ACKS_NONE)
+    bool told = md && m->send->acks != LEAT_ACKS_NONE;
+    if (told && !m->once)
         many_tell(m, md);
+    for (size_t i = 0; told && m->once && i < m->n; i++)
+        md[i] = m->once[i].where;
     return synced != 0 ? synced : rc;
+}
+
+static bool many_has_ids(const struct lt_send *s, size_t n) {
+    bool has = false;
+    for (size_t i = 0; s->topic->dedup && i < n && !has; i++)
+        has = s->record[i].dedup_id.data != NULL;
+    return has;
 }
 
 int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md) {
@@ -129,7 +182,9 @@ int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md) {
         return lt_fail(LEAT_ETOOBIG, "topic %s: batches of over %d bytes", t->name, LT_BATCH_MAX);
     m.plan = lt_alloc(mem, n * sizeof *m.plan);
     m.part = lt_zalloc(mem, (size_t)m.parts * sizeof *m.part);
-    if (m.plan && m.part) {
+    bool ids = many_has_ids(s, n);
+    m.once = ids ? lt_alloc(mem, n * sizeof *m.once) : NULL;
+    if (m.plan && m.part && (m.once || !ids)) {
         for (int32_t i = 0; i < m.parts; i++) {
             m.part[i].p = lt_topic_part(t, i);
             m.part[i].first.offset = -1;
@@ -138,6 +193,7 @@ int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md) {
     } else {
         rc = lt_fail_nomem();
     }
+    lt_free(mem, m.once);
     lt_free(mem, m.part);
     lt_free(mem, m.plan);
     return rc;

@@ -14,6 +14,8 @@ int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
     p->mq = t->mq;
     p->topic = t;
     p->number = number;
+    p->fields = t->dedup_window_ms != 0 || t->dedup_window_count != 0;
+    lt_list_init(&p->dedup_ids);
     int rc = lt_mutex_init(&p->lock, LT_RANK_PARTITION);
     if (rc != 0)
         return rc;
@@ -111,13 +113,16 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     uint64_t size = (uint64_t)p->topic->segment_bytes;
     if (size < LT_SEGMENT_PAGE + n + LT_SEAL)
         size = LT_SEGMENT_PAGE + n + LT_SEAL; // a batch larger than a segment gets its own
+    if (p->count > 0)
+        p->fields |= p->segs[p->count - 1]->fields;
     partition_drop_empty(p);
     struct lt_segment_head head = { .topic_id = p->topic->id,
                                     .partition = (uint32_t)p->number,
                                     .base = end,
                                     .previous_end = partition_records_end(p),
                                     .reason = end > partition_records_end(p) ? reason : 0,
-                                    .created_ms = lt_wall_ms(mq) };
+                                    .created_ms = lt_wall_ms(mq),
+                                    .incompatible = p->fields ? LT_INCOMPATIBLE_FIELDS : 0 };
     memcpy(head.topic, p->topic->name, strlen(p->topic->name));
     int rc = lt_partition_table_room(p);
     if (rc == 0)
@@ -182,8 +187,10 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
         return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,
                        p->number);
     if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
+        (batch->fields && !p->segs[p->count - 1]->fields) || // older code must not misread it
         now_ms > p->segs[p->count - 1]->old_ms ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
+        p->fields |= batch->fields;
         int rc = partition_roll(p, offset, batch->bytes, LT_GAP_LOST);
         if (rc != 0)
             return rc;

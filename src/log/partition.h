@@ -55,8 +55,10 @@ struct lt_partition {
     bool releasing;                  // a thread is giving segments back, without the lock
     int64_t noted_begin;             // log start in the slot: never stored lower again
     struct lt_slot *slot;
+    bool fields; // segments from here on may have records with system fields
     struct lt_list keepers;
-    int64_t slow_ms; // by how much its time is behind the store's, see retain.c
+    struct lt_list dedup_ids; // guarded by the topic's dedup lock: see dedup.h
+    int64_t slow_ms;          // by how much its time is behind the store's, see retain.c
     // Where consumers must be before retention can have the segment that it wants; LT_NEVER: none.
     // Stored under the lock before they are asked, read by them when they have moved (seq_cst).
     _Atomic int64_t wanted;

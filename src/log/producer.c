@@ -1,10 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 #include "leat_test.h"
 #include "base/bytes.h"
+#include "log/dedup.h"
 #include "log/producer.h"
 
 #include <stdio.h>
 #include <string.h>
+
+// Appends the record, unless it is a repeat; *where: of the first one.
+static int producer_append_once(const struct lt_send *s, struct lt_partition *p,
+                                const struct lt_batch *batch, leat_metadata *where) {
+    struct lt_once once = { .id = s->record->dedup_id, .p = p };
+    *where = (leat_metadata){ .offset = -1 };
+    int rc = lt_dedup_begin(s->topic, &once, 1);
+    if (rc != 0)
+        return rc;
+    if (once.repeat) {
+        *where = once.where;
+        return 0;
+    }
+    rc = lt_partition_append(p, batch, where);
+    once.where = *where;
+    if (rc != 0) // of a conflict it says where the log ends
+        once.where.offset = -1;
+    lt_dedup_end(s->topic, &once, 1);
+    return rc;
+}
 
 int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     struct lt_plan plan;
@@ -14,7 +35,8 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     if (rc == 0)
         rc = lt_check_writable(s->topic->mq, "topic", s->topic->name);
     if (rc == 0)
-        rc = lt_plan_make(s->record, s->extra, s->extra_count, &plan);
+        rc = lt_plan_make_stamped(s->record, s->extra, s->extra_count,
+                                  lt_dedup_wants(s->topic, s->record), &plan);
     if (rc != 0)
         return rc;
     struct lt_partition *p = lt_partitioner_pick(s->where, s->topic, &plan, s->topic->partitions);
@@ -29,11 +51,13 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
     const struct lt_batch batch = { .first = &plan,
                                     .bytes = lt_align8(plan.total),
                                     .count = 1,
+                                    .fields = plan.fields != 0,
                                     .durable = s->acks == LEAT_ACKS_DISK,
                                     .expected_end = s->expected_end };
-    rc = lt_partition_append(p, &batch, &where);
+    rc = plan.stamp != 0 ? producer_append_once(s, p, &batch, &where)
+                         : lt_partition_append(p, &batch, &where);
     if (rc == 0 && s->acks == LEAT_ACKS_DISK) {
-        rc = lt_partition_sync(p, where.offset + 1);
+        rc = lt_partition_sync(lt_topic_part(s->topic, where.partition), where.offset + 1);
         if (rc != 0 && rc != LEAT_EGONE)
             rc = LEAT_EIO; // whatever the reason: the record is in the log, so "unknown"
     }

@@ -16,9 +16,11 @@
 //
 // keep_until_consumed: consumers say where they are in numbers: a group by what it has committed,
 // a queue by a keeper whose floor it moves on. When retention wants a segment that they hold back,
-// it says up to where (`wanted`); whoever gets past that makes it look again.
+// it says up to where (`wanted`); whoever gets past that makes it look again. The ids of a topic
+// with a dedup window are such a consumer: their records stay as long as they are remembered.
 #include "log/partition.h"
 
+#include "log/dedup.h"
 #include "log/group.h"
 #include "log/topic.h"
 
@@ -121,13 +123,17 @@ int lt_partition_release(struct lt_partition *p, int64_t floor) {
 
 // ---- what retention takes
 
-// Tells whether the last append to s is as long ago as the topic keeps records.
+// Tells whether the last append to s is so long ago.
+static bool retain_is_past(const struct lt_segment *s, int64_t ms, int64_t now_ms) {
+    int64_t until_ms;
+    return !__builtin_add_overflow(s->appended_ms, ms, &until_ms) && until_ms <= now_ms;
+}
+
+// Tells whether that is as long as the topic keeps records.
 static bool retain_is_old(const struct lt_partition *p, const struct lt_segment *s,
                           int64_t now_ms) {
-    int64_t until_ms;
     return p->topic->retention_ms != LEAT_FOREVER &&
-           !__builtin_add_overflow(s->appended_ms, p->topic->retention_ms, &until_ms) &&
-           until_ms <= now_ms;
+           retain_is_past(s, p->topic->retention_ms, now_ms);
 }
 
 // The time by which the partition's segments are old. Locks: the partition's.
@@ -154,28 +160,43 @@ static size_t retain_over(const struct lt_partition *p) {
     return n;
 }
 
-// Plans when to look again: when the oldest segment that is not active will be old, or after a
-// failure. What consumers hold back they set free, see lt_partition_consumed.
+// When the front segment is to be looked at again: when it will be old, or, if it is to go, when no
+// id in it can be inside the dedup window any more; LEAT_FOREVER: that is not known. Locks: the
+// partition's.
+static int64_t retain_wait_ms(const struct lt_partition *p, int64_t now_ms) {
+    const leat_topic *t = p->topic;
+    const struct lt_segment *s = p->count > 1 ? p->segs[0] : NULL;
+    int64_t after_ms, wait_ms;
+    if (s && t->retention_ms != LEAT_FOREVER && !retain_is_past(s, t->retention_ms, now_ms))
+        after_ms = t->retention_ms;
+    else if (s && t->dedup_window_ms != 0 && !retain_is_past(s, t->dedup_window_ms, now_ms) &&
+             retain_over(p) > 0)
+        after_ms = t->dedup_window_ms;
+    else
+        return LEAT_FOREVER;
+    if (__builtin_add_overflow(s->appended_ms, after_ms, &wait_ms) ||
+        __builtin_sub_overflow(wait_ms, now_ms, &wait_ms))
+        return LEAT_FOREVER;
+    return wait_ms;
+}
+
+// Plans when to look again: as said above, or after a failure. What consumers, or ids by their
+// number, hold back they set free, see lt_partition_consumed.
 static void retain_plan(struct lt_partition *p, bool failed) {
     leat *mq = p->mq;
-    int64_t due_ns = LT_NEVER, now_ms, wait_ms;
+    int64_t due_ns = LT_NEVER, wait_ms;
     if (!p->topic->retains_later)
         return;
     lt_lock(&p->lock);
-    now_ms = retain_now_ms(p);
-    if (failed || p->releasing)
-        due_ns = lt_add_ms(lt_now_ns(mq), RETAIN_AGAIN_MS);
-    else if (p->topic->retention_ms != LEAT_FOREVER && p->count > 1 &&
-             !retain_is_old(p, p->segs[0], now_ms) &&
-             !__builtin_add_overflow(p->segs[0]->appended_ms, p->topic->retention_ms, &wait_ms) &&
-             !__builtin_sub_overflow(wait_ms, now_ms, &wait_ms))
+    wait_ms = failed || p->releasing ? RETAIN_AGAIN_MS : retain_wait_ms(p, retain_now_ms(p));
+    if (wait_ms != LEAT_FOREVER)
         due_ns = lt_add_ms(lt_now_ns(mq), wait_ms);
     lt_due_set(mq, &p->due, due_ns);
     lt_unlock(&p->lock);
 }
 
 // Where the slowest consumer is that the topic waits for. Locks: none.
-static int64_t retain_floor(struct lt_partition *p) {
+static int64_t retain_consumers(struct lt_partition *p) {
     int queues = 0;
     int64_t floor = lt_groups_floor(p->mq, p->topic, p->number);
     lt_lock(&p->lock);
@@ -190,12 +211,19 @@ static int64_t retain_floor(struct lt_partition *p) {
     return floor;
 }
 
-// Says what is to be consumed before a segment can go, then looks whether it is: who consumes first
-// says so, then looks at `wanted`. Returns  false if nothing is to go.
+// What is below may go. Locks: none.
+static int64_t retain_floor(struct lt_partition *p) {
+    int64_t floor = p->topic->keep_until_consumed ? retain_consumers(p) : INT64_MAX;
+    int64_t ids = p->topic->dedup ? lt_dedup_floor(p) : INT64_MAX;
+    return ids < floor ? ids : floor;
+}
+
+// Says what is to be consumed, or forgotten, before a segment can go, then looks whether it is: who
+// consumes first says so, then looks at `wanted`. Returns  false if nothing is to go.
 static bool retain_want(struct lt_partition *p) {
     lt_lock(&p->lock);
     bool over = retain_over(p) > 0;
-    if (p->topic->keep_until_consumed)
+    if (p->topic->keep_until_consumed || p->topic->dedup)
         atomic_store(&p->wanted, over ? p->segs[1]->base : LT_NEVER);
     lt_unlock(&p->lock);
     return over;
@@ -205,7 +233,7 @@ void lt_partition_retain(struct lt_partition *p) {
     int rc = 0;
     size_t n = 1;
     while (n > 0 && rc == 0 && retain_want(p)) {
-        int64_t floor = p->topic->keep_until_consumed ? retain_floor(p) : INT64_MAX;
+        int64_t floor = retain_floor(p);
         lt_lock(&p->lock);
         size_t over = retain_over(p), free_of = retain_releasable(p, floor);
         n = over < free_of ? over : free_of;

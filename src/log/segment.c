@@ -294,6 +294,7 @@ int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_se
         return LEAT_ENOMEM;
     s->uid = head->uid;
     s->created_ms = head->created_ms;
+    s->fields = (head->incompatible & LT_INCOMPATIBLE_FIELDS) != 0;
     int rc = s->in_file ? segment_make_file(s) : 0;
     bool made = rc == 0 && s->in_file;
     if (rc == 0 && !s->in_file)
@@ -358,6 +359,7 @@ static int segment_read_head(struct lt_segment *s, struct lt_segment_head *head)
                        rc == LEAT_EINVAL ? "a later version's" : "a damaged");
     s->uid = head->uid;
     s->created_ms = head->created_ms;
+    s->fields = (head->incompatible & LT_INCOMPATIBLE_FIELDS) != 0;
     s->allocated = (uint64_t)info.size;
     if (lt_read_only(mq)) // nothing is appended
         s->map_size = s->allocated;

@@ -41,6 +41,7 @@ struct lt_segment {
     uint64_t uid;
     uint32_t topic_id, partition;
     bool in_file;
+    bool fields; // its records may have system fields
     // -- guarded by the partition's lock; those with * are read without it by who holds a
     //    reference that lt_partition_pin gave: they do not change while there is one
     uint8_t *map;                // * the whole reserved length; NULL: nobody has read it yet

@@ -2,14 +2,16 @@
 #include "log/topic.h"
 
 #include "base/bytes.h"
+#include "log/dedup.h"
 #include "log/group.h"
 #include "log/log.h"
 
 #include <stdio.h>
 #include <string.h>
 
-// The note of a topic: 40 bytes, its name, and in a note of today a NUL and 20 bytes more.
-enum { TOPIC_NOTE_HEAD = 40, TOPIC_NOTE_TAIL = 20, TOPIC_OWNED = 1 };
+// The note of a topic: 40 bytes, its name, and in a note of today a NUL and 20 bytes more; with a
+// dedup window 16 more.
+enum { TOPIC_NOTE_HEAD = 40, TOPIC_NOTE_TAIL = 20, TOPIC_NOTE_DEDUP = 16, TOPIC_OWNED = 1 };
 #define TOPIC_SEGMENT_MS (INT64_C(365) * 24 * 3600 * 1000)
 
 // ---- finding
@@ -52,12 +54,19 @@ static void topic_set(leat_topic *t, const leat_topic_options *o) {
     t->segment_ms = o->segment_ms;
     t->retention_ms = o->retention_ms;
     t->keep_until_consumed = o->keep_until_consumed == 1;
-    t->goes_by_time = t->retention_ms != LEAT_FOREVER || t->segment_ms != TOPIC_SEGMENT_MS;
-    t->retains_later = t->retention_ms != LEAT_FOREVER || t->keep_until_consumed;
+    t->dedup_window_ms = o->dedup_window_ms;
+    t->dedup_window_count = o->dedup_window_count;
+    t->goes_by_time = t->retention_ms != LEAT_FOREVER || t->segment_ms != TOPIC_SEGMENT_MS ||
+                      t->dedup_window_ms != 0;
+    t->retains_later =
+        t->retention_ms != LEAT_FOREVER || t->keep_until_consumed ||
+        ((t->dedup_window_ms != 0 || t->dedup_window_count != 0) &&
+         (t->retention_bytes != LEAT_UNLIMITED || t->retention_records != LEAT_UNLIMITED));
 }
 
 static void topic_free(leat_topic *t) {
     leat *mq = t->mq;
+    lt_dedup_free(t->dedup);
     for (int32_t i = 0; i < t->partitions; i++)
         lt_partition_fini(lt_topic_part(t, i));
     lt_bell_fini(&t->bell);
@@ -93,7 +102,9 @@ static leat_topic *topic_new(leat *mq, const char *name, const leat_topic_option
     t->name = lt_strdup_n(&mq->mem, name, strlen(name));
     if (!t->name || lt_bell_init(&t->bell) != 0)
         goto no_memory;
-    if (lt_topic_add_parts(t, o->partitions) != 0) {
+    bool dedup = !lt_read_only(mq) && (o->dedup_window_ms != 0 || o->dedup_window_count != 0);
+    t->dedup = dedup ? lt_dedup_new(t) : NULL;
+    if ((dedup && !t->dedup) || lt_topic_add_parts(t, o->partitions) != 0) {
         topic_free(t);
         return NULL;
     }
@@ -114,8 +125,8 @@ static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
 
 int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
                         const leat_topic_options *o, bool owned) {
-    uint8_t body[TOPIC_NOTE_HEAD + 256 + TOPIC_NOTE_TAIL];
-    size_t n = strlen(name);
+    uint8_t body[TOPIC_NOTE_HEAD + 256 + TOPIC_NOTE_TAIL + TOPIC_NOTE_DEDUP];
+    size_t n = strlen(name), more = TOPIC_NOTE_TAIL;
     lt_put_u32(body, owned ? TOPIC_OWNED : 0);
     lt_put_u32(body + 4, (uint32_t)o->partitions);
     lt_put_u64(body + 8, (uint64_t)o->segment_bytes);
@@ -127,7 +138,12 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
     lt_put_u64(tail, (uint64_t)o->segment_ms);
     lt_put_u64(tail + 8, (uint64_t)o->retention_ms);
     lt_put_u32(tail + 16, (uint32_t)o->keep_until_consumed);
-    return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n + 1 + TOPIC_NOTE_TAIL);
+    if (o->dedup_window_ms != 0 || o->dedup_window_count != 0) {
+        lt_put_u64(tail + more, (uint64_t)o->dedup_window_ms);
+        lt_put_u64(tail + more + 8, (uint64_t)o->dedup_window_count);
+        more += TOPIC_NOTE_DEDUP;
+    }
+    return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n + 1 + more);
 }
 
 int lt_topic_note(const leat_topic *t, int32_t partitions) {
@@ -137,6 +153,8 @@ int lt_topic_note(const leat_topic *t, int32_t partitions) {
                                    .retention_records = t->retention_records,
                                    .segment_ms = t->segment_ms,
                                    .retention_ms = t->retention_ms,
+                                   .dedup_window_ms = t->dedup_window_ms,
+                                   .dedup_window_count = t->dedup_window_count,
                                    .keep_until_consumed = t->keep_until_consumed,
                                    .when_full = t->when_full };
     return lt_topic_write_note(&t->mq->log->manifest, t->id, t->name, &o, t->owned);
@@ -208,6 +226,10 @@ static bool topic_read_note(const struct lt_note *note, char name[250], leat_top
         o->segment_ms = (int64_t)lt_get_u64(tail);
         o->retention_ms = (int64_t)lt_get_u64(tail + 8);
         o->keep_until_consumed = (int32_t)lt_get_u32(tail + 16);
+        if (left - n - 1 >= TOPIC_NOTE_TAIL + TOPIC_NOTE_DEDUP) {
+            o->dedup_window_ms = (int64_t)lt_get_u64(tail + TOPIC_NOTE_TAIL);
+            o->dedup_window_count = (int64_t)lt_get_u64(tail + TOPIC_NOTE_TAIL + 8);
+        }
     }
     return true;
 }
@@ -244,6 +266,8 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
     }
     for (int32_t i = 0; rc == 0 && i < t->partitions; i++)
         rc = lt_partition_recover(lt_topic_part(t, i));
+    if (rc == 0 && t->dedup)
+        rc = lt_dedup_load(t);
     if (rc == 0)
         lt_log_cool(mq, true);
     return rc; // lt_topics_free frees it
@@ -443,7 +467,8 @@ int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out
     if (out->segment_bytes < 16384 || out->segment_bytes > (INT64_C(4) << 30) - 4096)
         return lt_fail(LEAT_EINVAL, "segment_bytes is %lld; 16 KiB to 4 GiB - 4 KiB",
                        (long long)out->segment_bytes);
-    return topic_check_retention(out);
+    rc = topic_check_retention(out);
+    return rc != 0 ? rc : lt_dedup_check(out);
 }
 
 // Tells whether a setting that was asked for is the one that is.
@@ -471,6 +496,12 @@ static int topic_same(const leat_topic *t, const leat_topic_options *asked) {
     if (rc == 0)
         rc = topic_same_one(t, "keep_until_consumed", asked->keep_until_consumed,
                             t->keep_until_consumed ? 1 : LEAT_ZERO);
+    if (rc == 0)
+        rc = topic_same_one(t, "dedup_window_ms", asked->dedup_window_ms,
+                            t->dedup_window_ms ? t->dedup_window_ms : LEAT_ZERO);
+    if (rc == 0)
+        rc = topic_same_one(t, "dedup_window_count", asked->dedup_window_count,
+                            t->dedup_window_count ? t->dedup_window_count : LEAT_ZERO);
     return rc != 0 ? rc : topic_same_one(t, "when_full", asked->when_full, t->when_full);
 }
 
@@ -533,6 +564,7 @@ int lt_topic_destroy(leat_topic *t) {
     lt_unlock(&log->table);
     lt_bell_ring(&t->bell);
     lt_groups_forget_topic(mq, t);
+    lt_dedup_clear(t);
     if (rc != 0)
         return rc; // its files stay
     for (int32_t i = 0; i < t->partitions; i++)
@@ -572,38 +604,6 @@ int leat_topic_delete(leat *mq, const char *name) {
     rc = topic_delete_locked(mq, name);
     lt_unlock(&mq->log->admin);
     return lt_end(mq, rc);
-}
-
-static int64_t topic_bytes(leat_topic *t) {
-    int64_t sum = 0;
-    for (int32_t i = 0; i < t->partitions; i++)
-        sum += lt_partition_bytes(lt_topic_part(t, i));
-    return sum;
-}
-
-int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_one) {
-    int rc = lt_enter(mq, LT_CALL_CB);
-    if (rc == 0 && (size_of_one != sizeof(leat_topic_info) || (max > 0 && !out)))
-        rc = lt_fail(LEAT_EINVAL, "topic list: out is NULL or entries of %zu bytes", size_of_one);
-    if (rc != 0)
-        return rc;
-    size_t n = 0;
-    for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t)) {
-        if (atomic_load(&t->gone))
-            continue;
-        if (n < max)
-            out[n] = (leat_topic_info){ .name = t->name,
-                                        .bytes = topic_bytes(t),
-                                        .retention_bytes = t->retention_bytes,
-                                        .retention_records = t->retention_records,
-                                        .retention_ms = t->retention_ms,
-                                        .segment_ms = t->segment_ms,
-                                        .partitions = t->partitions,
-                                        .when_full = t->when_full,
-                                        .keep_until_consumed = t->keep_until_consumed };
-        n++;
-    }
-    return (int)n;
 }
 
 void lt_log_count(leat *mq, leat_stats *s) {

@@ -23,7 +23,7 @@ struct leat_topic {
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
     int32_t when_full;
     bool keep_until_consumed;
-    bool goes_by_time;       // segment_ms is not the default, or there is a retention_ms
+    bool goes_by_time;       // segment_ms is not the default, or something else is by time
     bool retains_later;      // not only when a segment is rolled
     bool owned;              // by the queue of its name
     _Atomic int queues;      // that stand over it; stored under the log's admin lock, read anywhere
@@ -31,7 +31,9 @@ struct leat_topic {
     struct lt_bell bell;     // rung at appends that somebody armed for
     struct lt_node node;     // in the log's `all`
     struct lt_stretch parts; // struct lt_partition, see lt_topic_part
-    int64_t segment_ms, retention_ms; // LEAT_FOREVER: none
+    int64_t segment_ms, retention_ms;            // LEAT_FOREVER: none
+    int64_t dedup_window_ms, dedup_window_count; // 0: none
+    struct lt_dedup *dedup;                      // NULL: no window, or the store is read-only
     _Atomic uint64_t turn; // of LEAT_ROUND_ROBIN, over all producers; relaxed: nothing rests on it
 };
 

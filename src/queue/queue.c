@@ -412,8 +412,10 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
     int32_t acks = q->set.acks ? q->set.acks : q->mq->acks;
     lt_unlock(&q->lock);
     struct lt_send s = { .topic = q->topic, .record = r, .acks = acks, .where = &q->where };
+    leat_metadata own;
+    md = md ? md : &own;
     rc = lt_send_record(&s, md);
-    if (rc == 0) {
+    if (rc == 0 && !md->duplicate) {
         lt_lock(&q->lock);
         q->sent++;
         lt_unlock(&q->lock);

@@ -155,7 +155,8 @@ Test(producer, wrong_records_and_arguments_are_refused_and_nothing_is_stored) {
         { .value = BYTES("v", 1), .delay_ms = 1 },
         { .value = BYTES("v", 1), .delay_ms = -1 },
         { .value = BYTES("v", 1), .group = BYTES("g", 1) },
-        { .value = BYTES("v", 1), .dedup_id = BYTES("d", 1) },
+        { .value = BYTES("v", 1), .dedup_id = { NULL, 1 } },
+        { .value = BYTES("v", 1), .dedup_id = BYTES("d", 0) },
         { .value = BYTES("v", 1), .reserved = { 0, 0, 0, 1 } },
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)

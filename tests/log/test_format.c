@@ -23,6 +23,7 @@ static uint32_t slow_crc(uint32_t crc, const void *data, size_t n) {
     return ~crc;
 }
 
+static int64_t stamped; // of the records to come, 0: none
 static const struct lt_stamp stamp = { .uid = UINT64_C(0x1122334455667788),
                                        .offset = 0x1000a,
                                        .base = 8,
@@ -33,7 +34,7 @@ static const struct lt_stamp stamp = { .uid = UINT64_C(0x1122334455667788),
 static uint8_t *put(const leat_record *r, const leat_header *extra, size_t extra_count,
                     uint32_t *size) {
     struct lt_plan plan;
-    ok(lt_plan_make(r, extra, extra_count, &plan));
+    ok(lt_plan_make_stamped(r, extra, extra_count, stamped, &plan));
     *size = (uint32_t)lt_align8(plan.total);
     uint8_t *at = malloc(*size);
     cr_assert_not_null(at);
@@ -98,6 +99,7 @@ Test(format, a_segment_page_is_these_bytes_and_any_other_is_refused) {
     lt_segment_head_put(page, &head);
     cr_assert_eq(memcmp(page, "leatseg\n", 8), 0);
     cr_assert_eq(lt_get_u32(page + 8), 1u);
+    cr_assert_eq(lt_get_u32(page + 12), 0u);
     cr_assert_eq(lt_get_u32(page + 20), 2u);
     cr_assert_eq(lt_get_u64(page + 24), 7u);
     cr_assert_eq(lt_get_u64(page + 32), 1000u);
@@ -120,7 +122,7 @@ Test(format, a_segment_page_is_these_bytes_and_any_other_is_refused) {
     }
     for (size_t field = 8; field <= 12; field += 4) { // version, incompatible features
         memcpy(copy, page, sizeof page);
-        lt_put_u32(copy + field, lt_get_u32(copy + field) + 1);
+        lt_put_u32(copy + field, lt_get_u32(copy + field) + 2);
         lt_put_u32(copy + 4092, slow_crc(0, copy, 4092));
         cr_assert_eq(lt_segment_head_get(copy, &out), LEAT_EINVAL);
     }
@@ -130,10 +132,80 @@ Test(format, a_segment_page_is_these_bytes_and_any_other_is_refused) {
     cr_assert_eq(lt_segment_head_get(copy, &out), 0);
     memset(copy, 0, sizeof copy);
     cr_assert_eq(lt_segment_head_get(copy, &out), LEAT_ECORRUPT);
+    head.incompatible = LT_INCOMPATIBLE_FIELDS;
+    lt_segment_head_put(page, &head);
+    cr_assert(lt_get_u32(page + 12) == 1 && lt_segment_head_get(page, &out) == 0);
+    cr_assert_eq(out.incompatible, 1u);
     memset(head.topic, 'x', sizeof head.topic); // without an end
     lt_segment_head_put(page, &head);
     cr_assert_eq(lt_segment_head_get(page, &out), 0);
     cr_assert_eq(strlen(out.topic), sizeof out.topic - 1);
+}
+
+// Makes both sums of a hostile record right.
+static void seal(uint8_t *at, uint32_t body) {
+    uint8_t tail[16];
+    lt_put_u32(at + 8, slow_crc(0, at + 32, body));
+    lt_put_u64(tail, stamp.uid);
+    lt_put_u64(tail + 8, (uint64_t)stamp.offset);
+    uint32_t crc = slow_crc(0, at, 4);
+    crc = slow_crc(crc, at + 8, 24);
+    lt_put_u32(at + 4, slow_crc(crc, tail, 16));
+}
+
+Test(format, system_fields_are_these_bytes_and_unknown_ones_are_skipped) {
+    static const uint8_t expect[] = {
+        17,  0,                                 // bytes that follow
+        1,   5, 'i', 'd', 0, '-', '1',          // dedup id
+        2,   8, 8,   7,   6, 5,   4,   3, 2, 1, // stamp
+        'k', 0, 'v', 0,
+    };
+    leat_record r = { .key = BYTES("k", 1),
+                      .value = BYTES("v", 1),
+                      .dedup_id = BYTES("id\0-1", 5) };
+    uint32_t size;
+    stamped = INT64_C(0x0102030405060708);
+    uint8_t *at = put(&r, NULL, 0, &size);
+    stamped = 0;
+    cr_assert_eq(lt_get_u32(at), 32 + sizeof expect);
+    cr_assert_eq(at[27], LT_RECORD_FIELDS);
+    for (size_t i = 0; i < sizeof expect; i++)
+        cr_assert_eq(at[32 + i], expect[i], "byte %zu: %#x, not %#x", i, at[32 + i], expect[i]);
+    leat_bytes id = lt_record_field(at, LT_FIELD_DEDUP_ID);
+    cr_assert(id.size == 5 && memcmp(id.data, "id\0-1", 5) == 0);
+    cr_assert_eq(lt_record_field(at, LT_FIELD_STAMP).size, 8u);
+    cr_assert_null(lt_record_field(at, 3).data);
+    at[34] = 200; // a tag of a later version, of the same length
+    seal(at, sizeof expect);
+    cr_assert_eq(check(at, size), size);
+    leat_message m;
+    lt_record_view(at, stamp.base, &m);
+    is(m.key, "k");
+    is(m.value, "v");
+    cr_assert_null(lt_record_field(at, LT_FIELD_DEDUP_ID).data);
+    cr_assert_eq(lt_record_field(at, LT_FIELD_STAMP).size, 8u);
+    for (unsigned length = 0; length < 256; length++) { // of the first field
+        at[35] = (uint8_t)length;
+        seal(at, sizeof expect);
+        // As is, or up to the end of the block, or so that what is behind it is a field as well.
+        bool fits = check(at, size) == size;
+        cr_assert(length != 5 || fits);
+        cr_assert(length <= 15 || !fits, "length %u", length);
+    }
+    at[35] = 5;
+    for (unsigned length = 0; length < 65536; length++) { // of the block
+        lt_put_u16(at + 32, (uint16_t)length);
+        seal(at, sizeof expect);
+        if (check(at, size) != 0)
+            cr_assert(length == 17 || length == 7 || length == 0, "block of %u", length);
+    }
+    free(at);
+    r.dedup_id.data = NULL; // a record without any is as it always was
+    r.dedup_id.size = 0;
+    at = put(&r, NULL, 0, &size);
+    cr_assert(lt_get_u32(at) == 36 && at[27] == 0);
+    cr_assert_null(lt_record_field(at, LT_FIELD_DEDUP_ID).data);
+    free(at);
 }
 
 // ---- there and back
@@ -165,6 +237,12 @@ static void there_and_back(const leat_record *r, size_t extra_count) {
     lt_record_view(at, stamp.base, &m);
     same(m.key, r->key);
     same(m.value, r->value);
+    leat_bytes id = lt_record_field(at, LT_FIELD_DEDUP_ID),
+               at_ns = lt_record_field(at, LT_FIELD_STAMP);
+    cr_assert(id.size == r->dedup_id.size && (id.data == NULL) == (r->dedup_id.data == NULL));
+    cr_assert(id.size == 0 || memcmp(id.data, r->dedup_id.data, id.size) == 0);
+    cr_assert(stamped == 0 ? at_ns.data == NULL
+                           : at_ns.size == 8 && lt_get_u64(at_ns.data) == (uint64_t)stamped);
     cr_assert_eq(m.offset, stamp.offset);
     cr_assert_eq(m.timestamp_ms, stamp.timestamp_ms);
     cr_assert_eq(m.header_count, r->header_count + extra_count);
@@ -196,6 +274,12 @@ Test(format, every_shape_goes_there_and_back) {
                     continue; // a null value needs a key
                 for (size_t more = 0; more <= 2; more++)
                     there_and_back(&r, more);
+                for (size_t id = 1; id <= 255; id += 127) {
+                    r.dedup_id = (leat_bytes){ large + 7, id };
+                    stamped = id == 1 ? 0 : (int64_t)id << 40;
+                    there_and_back(&r, 2);
+                    stamped = 0;
+                }
             }
         }
     }
@@ -213,9 +297,13 @@ Test(format, no_flipped_bit_validates) {
         { .key = BYTES("key", 3), .value = BYTES("value", 5), .headers = h, .header_count = 2 },
         { .key = BYTES("k", 1) },
         { .value = BYTES("", 0) },
+        { .value = BYTES("v", 1), .dedup_id = BYTES("an id", 5) },
+        { .key = BYTES("k", 1), .headers = h, .header_count = 2, .dedup_id = BYTES("i", 1) },
     };
-    for (int s = 0; s < 3; s++) {
+    for (int s = 0; s < 5; s++) {
+        stamped = s == 4 ? 77 : 0;
         uint8_t *at = put(&shapes[s], NULL, 0, &size);
+        stamped = 0;
         uint32_t total = lt_get_u32(at);
         for (uint32_t i = 0; i < size * 8; i++) {
             at[i / 8] ^= (uint8_t)(1u << i % 8);
@@ -228,9 +316,9 @@ Test(format, no_flipped_bit_validates) {
     }
 }
 
-Test(format, a_record_is_valid_in_its_place_only) {
+static void valid_in_its_place_only(const leat_record *r) {
     uint32_t size;
-    uint8_t *at = put(&(leat_record){ .value = BYTES("v", 1) }, NULL, 0, &size);
+    uint8_t *at = put(r, NULL, 0, &size);
     cr_assert_eq(lt_record_check(at, size, stamp.uid + 1, stamp.offset, stamp.base), 0u);
     cr_assert_eq(lt_record_check(at, size, stamp.uid, stamp.offset + 1, stamp.base), 0u);
     cr_assert_eq(lt_record_check(at, size, stamp.uid, stamp.offset, stamp.base + 1), 0u);
@@ -244,15 +332,9 @@ Test(format, a_record_is_valid_in_its_place_only) {
     free(at);
 }
 
-// Makes both sums of a hostile record right.
-static void seal(uint8_t *at, uint32_t body) {
-    uint8_t tail[16];
-    lt_put_u32(at + 8, slow_crc(0, at + 32, body));
-    lt_put_u64(tail, stamp.uid);
-    lt_put_u64(tail + 8, (uint64_t)stamp.offset);
-    uint32_t crc = slow_crc(0, at, 4);
-    crc = slow_crc(crc, at + 8, 24);
-    lt_put_u32(at + 4, slow_crc(crc, tail, 16));
+Test(format, a_record_is_valid_in_its_place_only) {
+    valid_in_its_place_only(&(leat_record){ .value = BYTES("v", 1) });
+    valid_in_its_place_only(&(leat_record){ .value = BYTES("v", 1), .dedup_id = BYTES("id", 2) });
 }
 
 Test(format, hostile_lengths_are_refused_also_with_right_sums) {
@@ -274,7 +356,7 @@ Test(format, hostile_lengths_are_refused_also_with_right_sums) {
     for (size_t key = 0; key < LENGTHS; key++) {
         for (size_t name = 0; name < LENGTHS; name++) {
             for (size_t value = 0; value < LENGTHS; value++) {
-                for (unsigned flags = 0; flags < 4; flags++) {
+                for (unsigned flags = 0; flags < 16; flags++) {
                     memset(at, 0, SIZE);
                     lt_put_u32(at, TOTAL);
                     lt_put_u32(at + 12, 0x10002);
@@ -293,6 +375,9 @@ Test(format, hostile_lengths_are_refused_also_with_right_sums) {
                     if (m.value.data)
                         cr_assert((const uint8_t *)m.value.data + m.value.size < end);
                     leat_header h;
+                    leat_bytes id = lt_record_field(at, LT_FIELD_DEDUP_ID);
+                    if (id.data)
+                        cr_assert((const uint8_t *)id.data + id.size < end);
                     for (size_t i = 0; leat_message_header(&m, i, &h) == 1; i++)
                         cr_assert((const uint8_t *)h.name.data + h.name.size < end);
                 }

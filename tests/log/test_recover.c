@@ -547,7 +547,7 @@ Test(recover, a_segment_of_another_partition_or_a_later_version_is_refused, .ini
         scratch_write(to, own, size);
         for (size_t field = 8; field <= 12; field += 4) { // the version, an incompatible feature
             uint32_t is = lt_get_u32(own + field);
-            lt_put_u32(own + field, is + 1);
+            lt_put_u32(own + field, is + 2);
             lt_put_u32(own + 4092, lt_crc32c(0, own, 4092));
             scratch_write(to, own, size);
             char *before = scratch_listing(dir);
