@@ -469,7 +469,7 @@ Test(dedup, of_a_call_that_fails_only_what_is_stored_is_remembered) {
                &(leat_topic_options){ .partitions = 2, .dedup_window_count = 1000 });
     leat_record r[] = { many_record("a", 0), many_record("b", 1), many_record("b", 0),
                         many_record("a", 1) };
-    leat_metadata md[4];
+    leat_metadata md[5];
     ok(leat_fault_push(mq, LEAT_OP_SPACE, "t", 1, LEAT_ENOSPC, 1, 0));
     fails(LEAT_ENOSPC, leat_send_many(p, t, r, 4, md));
     cr_assert(md[0].offset == 0 && md[0].duplicate == 0 && md[3].offset == 0 && md[3].duplicate);
