@@ -183,6 +183,25 @@ Test(dedup_restart, a_clock_that_was_wrong_makes_nothing_be_forgotten, .init = m
     cr_assert_eq(stores(2), 0);
     cr_assert_eq(stores(3), 1);
     done();
+    scratch_remove(dir);
+    open_at(dir, START, &(leat_topic_options){ .dedup_window_count = 2 });
+    cr_assert_eq(stores(1) + stores(2), 2);
+    done();
+    open_at(dir, 7, NULL);
+    cr_assert_eq(stores(3), 1); // later than the others, whatever the clock says
+    done();
+    open_at(dir, 8, NULL);
+    cr_assert_eq(stores(3) + stores(2), 0);
+    cr_assert_eq(stores(1), 1);
+    done();
+    scratch_remove(dir);
+    open_at(dir, START, &(leat_topic_options){ .dedup_window_ms = 1000 });
+    ok(leat_clock_set_wall(mq, START - 2 * DAY)); // for a while
+    cr_assert_eq(stores(1), 1);
+    done();
+    open_at(dir, START + 999, NULL);
+    cr_assert_eq(stores(1), 0);
+    done();
 }
 
 // ---- deletion and retention
@@ -368,7 +387,7 @@ Test(dedup_restart, segments_say_whether_there_may_be_ids_in_them, .init = make_
     leat_stats s;
     size_t size;
     char path[SCRATCH_PATH];
-    open_at(dir, START, NULL);
+    open_at(dir, START, &(leat_topic_options){ .segment_bytes = 16384 });
     (void)stores_in(0, NULL);
     (void)stores_in(0, "a");
     (void)stores_in(0, NULL);
@@ -385,6 +404,13 @@ Test(dedup_restart, segments_say_whether_there_may_be_ids_in_them, .init = make_
     ok(leat_consumer_open(mq, "g", NULL, &c));
     ok(leat_consumer_subscribe(c, "t"));
     gives(5, leat_poll(c, 0, &m));
+    done();
+    open_at(dir, START, NULL);
+    for (int i = 0; i < 12; i++)
+        (void)stores_in(0, NULL); // the next one is made for ids at once: no third one for them
+    (void)stores_in(0, "a");
+    ok(leat_get_stats(mq, &s, sizeof s));
+    cr_assert_eq(s.segments, 3u);
     done();
     for (int i = 0; i < 2; i++) {
         scratch_join(path, dir, "1/0/%020d.log", i);
