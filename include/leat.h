@@ -650,7 +650,8 @@ LEAT_API int leat_producer_get_stats(leat_producer *p, leat_producer_stats *s, s
 LEAT_API int leat_batch_open(leat_producer *p, leat_topic *t, int32_t partition, leat_batch **out);
 // leat_batch_append copies r into the batch.
 // Returns  LEAT_EFULL: over .batch_bytes, and from then on it takes no more; a first record of any
-//          size fits. LEAT_EINVAL (another partition), and as leat_send of wrong records.
+//          size fits. LEAT_EINVAL (another partition; a dedup id, where the topic has a dedup
+//          window), and as leat_send of wrong records.
 // Threads  [one] [cb]
 LEAT_API int leat_batch_append(leat_batch *b, const leat_record *r);
 // leat_batch_send sends the batch as leat_send_async does, and ends b, whatever it returns. fn,

@@ -68,6 +68,11 @@ static int direct_append(leat_batch *b, const leat_record *r) {
     if (rc == 0 && r->to_partition != 0 && r->to_partition != LEAT_PARTITION(b->to->number))
         rc = lt_fail(LEAT_EINVAL, "a record for partition %d in a batch for %d",
                      r->to_partition - 1, b->to->number);
+    if (rc == 0 && r->dedup_id.data && b->to->topic->dedup)
+        rc = lt_fail(LEAT_EINVAL,
+                     "a record with a dedup_id in a batch, whose records are stored "
+                     "together: topic %s has a dedup window",
+                     b->to->topic->name);
     if (rc != 0)
         return rc;
     struct lt_parcel *parcel = b->parcel;

@@ -34,6 +34,7 @@ struct lt_send {
     struct lt_partitioner *where; // NULL: see lt_partitioner_pick
     const int64_t *expected_end;  // of its partition; NULL: any
     leat_producer *behind;        // its asynchronous records for the partition go first; NULL: none
+    bool fault_asked;             // a planned fault has had its turn
 };
 int lt_send_record(const struct lt_send *s, leat_metadata *md);
 // lt_send_if sends one record to that partition if it ends at expected_end: see leat_send_if.

@@ -72,6 +72,7 @@ int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
     *e = *entry;
     e->at = (uint32_t)parcel->used;
     lt_record_encode(parcel->bytes + parcel->used, plan);
+    parcel->fields |= plan->fields != 0;
     parcel->used += lt_align8(plan->total);
     return 0;
 }
@@ -226,10 +227,19 @@ static int outbox_append_alone(leat_producer *p, struct lt_box *box, struct lt_p
     lt_record_unpack(parcel->bytes, &record, header);
     record.to_partition = LEAT_PARTITION(box->p->number);
     int32_t acks = p->acks == LEAT_ACKS_DISK ? LEAT_ACKS_LOG : p->acks; // its sync comes later
-    struct lt_send s = { .topic = box->p->topic, .record = &record, .acks = acks };
+    struct lt_send s = {
+        .topic = box->p->topic, .record = &record, .acks = acks, .fault_asked = true
+    };
     int rc = lt_send_record(&s, md);
     parcel->duplicate = rc == 0 && md->duplicate != 0;
-    return rc;
+    if (!parcel->duplicate)
+        return rc;
+    // The first one may be in another partition. That it is there is certain, whatever comes now.
+    parcel->first = *md;
+    if (p->acks == LEAT_ACKS_DISK)
+        parcel->unsure =
+            lt_partition_sync(lt_topic_part(box->p->topic, md->partition), md->offset + 1);
+    return 0;
 }
 
 static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
@@ -246,6 +256,7 @@ static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel 
         const struct lt_batch batch = { .encoded = parcel->bytes,
                                         .bytes = parcel->used,
                                         .count = (int64_t)parcel->count,
+                                        .fields = parcel->fields,
                                         .durable = p->acks == LEAT_ACKS_DISK };
         rc = lt_partition_append(box->p, &batch, &md);
     }
@@ -254,18 +265,28 @@ static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel 
     return rc;
 }
 
-static int64_t outbox_end(const struct lt_parcel *parcel) {
-    return parcel->base + (int64_t)parcel->count;
+// rc: of the sync that it needed, with its text.
+static void outbox_end(leat_producer *p, struct lt_parcel *parcel, int rc) {
+    if (rc == 0)
+        lt_parcel_end(p, parcel, LEAT_STORED, 0, "");
+    else
+        lt_parcel_end(p, parcel, LEAT_UNKNOWN, rc == LEAT_EGONE ? rc : LEAT_EIO,
+                      parcel->duplicate ? "the sync of the first record with this id has failed"
+                                        : leat_errmsg());
 }
 
 static void outbox_appended(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
+    struct lt_node *last = lt_list_empty(&box->appended) ? NULL : box->appended.head.prev;
     outbox_left(p, parcel);
     box->again_ns = 0;
-    bool owed = p->acks == LEAT_ACKS_DISK && atomic_load(&box->p->durable_end) < outbox_end(parcel);
+    parcel->upto = parcel->base + (int64_t)parcel->count;
+    if (parcel->duplicate) // it waits for those in front of it, for the order of reports alone
+        parcel->upto = last ? LT_CONTAINER(last, struct lt_parcel, node)->upto : 0;
+    bool owed = p->acks == LEAT_ACKS_DISK && atomic_load(&box->p->durable_end) < parcel->upto;
     if (owed || !lt_list_empty(&box->appended))
         lt_list_push_back(&box->appended, &parcel->node);
     else
-        lt_parcel_end(p, parcel, LEAT_STORED, 0, "");
+        outbox_end(p, parcel, parcel->unsure);
 }
 
 static void outbox_failed(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel, int rc) {
@@ -291,8 +312,7 @@ static void outbox_failed(leat_producer *p, struct lt_box *box, struct lt_parcel
 // may be the thread that is to move a clock.
 static bool outbox_faulted(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
     int64_t delay_ms = 0;
-    if (parcel->faulted || parcel->alone || // lt_send_record asks
-        !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed))
+    if (parcel->faulted || !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed))
         return true;
     parcel->fault =
         lt_fault_later(p->mq, LEAT_OP_APPEND, box->p->topic->name, box->p->number, &delay_ms);
@@ -325,12 +345,9 @@ static void outbox_send(leat_producer *p, struct lt_box *box) {
 // Ends the parcels that a sync was for. Its error is nobody else's: the next one finds its own.
 static void outbox_synced(leat_producer *p, struct lt_box *box, int64_t upto, int rc) {
     struct lt_parcel *parcel;
-    while ((parcel = outbox_first(&box->appended)) && outbox_end(parcel) <= upto) {
+    while ((parcel = outbox_first(&box->appended)) && parcel->upto <= upto) {
         lt_list_remove(&parcel->node);
-        if (rc == 0)
-            lt_parcel_end(p, parcel, LEAT_STORED, 0, "");
-        else
-            lt_parcel_end(p, parcel, LEAT_UNKNOWN, rc == LEAT_EGONE ? rc : LEAT_EIO, leat_errmsg());
+        outbox_end(p, parcel, parcel->duplicate ? parcel->unsure : rc);
     }
 }
 
@@ -338,7 +355,7 @@ static void outbox_synced(leat_producer *p, struct lt_box *box, int64_t upto, in
 static void outbox_sync(leat_producer *p, struct lt_box *box) {
     while (!box->syncing && !lt_list_empty(&box->appended)) {
         struct lt_node *n = box->appended.head.prev;
-        int64_t upto = outbox_end(LT_CONTAINER(n, struct lt_parcel, node));
+        int64_t upto = LT_CONTAINER(n, struct lt_parcel, node)->upto;
         box->syncing = true;
         lt_unlock(&p->lock);
         int rc = lt_partition_sync(box->p, upto);
@@ -452,7 +469,7 @@ static void outbox_accept(leat_producer *p, struct lt_parcel *parcel, size_t byt
 static int outbox_add_locked(leat_producer *p, struct lt_partition *to, const struct lt_plan *plan,
                              const struct lt_entry *entry) {
     size_t size = (size_t)lt_align8(plan->total), told_as = entry->fn ? 1 : 0;
-    bool alone = false;
+    bool alone = plan->record->dedup_id.data && to->topic->dedup;
     int rc = lt_outbox_begin(p);
     if (rc == 0)
         rc = outbox_room(p, size, told_as);

@@ -44,7 +44,7 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
         return LEAT_ERANGE;
     leat_metadata where;
     rc = lt_send_clear(s, p);
-    if (rc == 0)
+    if (rc == 0 && !s->fault_asked)
         rc = lt_fault(p->mq, LEAT_OP_APPEND, s->topic->name, p->number, true);
     if (rc != 0)
         return rc;

@@ -44,13 +44,17 @@ struct lt_parcel {
     uint64_t epoch;        // of the producer when it was begun
     int64_t since_ns;      // when its first record was accepted
     int64_t base, wall_ms; // when appended: first offset, time of those that have none of their own
+    int64_t upto;          // when appended: its box's partition is synced to there before it ends
     int status, error, tries;
     int fault;      // what a planned fault makes of the next try, when its delay is over
     bool faulted;   // it was asked for
     bool whole;     // a leat_batch: one report, the first entry's, for all
     bool alone;     // one record that has to be looked up before it is appended: a dedup id
-    bool duplicate; // and was found
-    bool futures;   // some entry has one
+    bool duplicate; // and was found: first says where
+    bool fields;    // a record of it has system fields
+    int unsure;     // of a duplicate: the sync of the first one has failed so
+    leat_metadata first;
+    bool futures; // some entry has one
     char message[160];
 };
 

@@ -61,11 +61,14 @@ void lt_parcel_report(const struct lt_parcel *parcel, size_t i, leat_report *r, 
     const struct lt_partition *part = parcel->box->p;
     lt_record_unpack(encoded, record, header);
     record->to_partition = LEAT_PARTITION(part->number);
-    *r = (leat_report){ .md = { .topic = part->topic->name,
-                                .partition = part->number,
-                                .offset = parcel->base < 0 ? -1 : parcel->base + (int64_t)i,
-                                .timestamp_ms = lt_encoded_timestamp(encoded, parcel->wall_ms),
-                                .duplicate = parcel->duplicate },
+    const leat_metadata md =
+        parcel->duplicate
+            ? parcel->first
+            : (leat_metadata){ .topic = part->topic->name,
+                               .partition = part->number,
+                               .offset = parcel->base < 0 ? -1 : parcel->base + (int64_t)i,
+                               .timestamp_ms = lt_encoded_timestamp(encoded, parcel->wall_ms) };
+    *r = (leat_report){ .md = md,
                         .record = parcel->whole ? NULL : record,
                         .message = parcel->message,
                         .error = parcel->error,
