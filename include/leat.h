@@ -148,7 +148,7 @@ typedef struct {
     int64_t delay_ms;     // must be 0 in this version
     leat_bytes group;     // must be null in this version
     leat_bytes dedup_id;  // null: none; 1 to 255 bytes: a repeat is not stored again, where the
-                         // topic has a dedup window
+                          // topic has a dedup window
     uint64_t reserved[4];
 } leat_record;
 
@@ -565,11 +565,11 @@ LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, le
 // after a crash; with LEAT_ACKS_DISK one sync for each partition. Repeats by their dedup id, also
 // of a record in the same call, are left out of the batches. n 0 is nothing.
 // Returns  as leat_send, for any of the records; LEAT_ETOOBIG also for a batch over 64 MiB as it is
-//          stored (each record takes 33 to 40 bytes beside key, value and headers; up to 16 more
-//          with a dedup id). md (an array of n, or
-//          NULL) says what is stored: offset -1 is certainly not. A wrong record, a limit or
-//          LEAT_ENOMEM: nothing. Else the batches of lower partitions may be, the one that failed
-//          and those behind it not; LEAT_EIO with LEAT_ACKS_DISK: unknown for those with an offset.
+//          stored (each record takes 33 to 40 bytes beside key, value and headers; with a dedup id
+//          that and 14 more). md (an array of n, or NULL) says what is stored: offset -1 is
+//          certainly not. A wrong record, a limit or LEAT_ENOMEM: nothing. Else the batches of
+//          lower partitions may be, the one that failed and those behind it not; LEAT_EIO with
+//          LEAT_ACKS_DISK: unknown for those with an offset.
 // Threads  [any] [cb]
 // Blocks   with LEAT_ACKS_DISK for the syncs, shared with other senders.
 LEAT_API int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *r, size_t n,
@@ -578,7 +578,8 @@ LEAT_API int leat_send_many(leat_producer *p, leat_topic *t, const leat_record *
 // leat_send_if is leat_send of r to that partition (from 0; r names it or none), if the partition
 // ends at expected_end, as r's offset will then be. Of several that expect the same end one wins.
 // Returns  as leat_send. LEAT_ECONFLICT: nothing was stored, and md->offset is the end that it has.
-//          The end need not be durable yet. LEAT_EINVAL also if r names another partition.
+//          The end need not be durable yet. LEAT_EINVAL also if r names another partition. A
+//          repeat by its dedup id is 0, wherever the partition ends.
 // Threads  [any] [cb]
 // Blocks   as leat_send.
 LEAT_API int leat_send_if(leat_producer *p, leat_topic *t, int32_t partition, int64_t expected_end,
@@ -588,7 +589,7 @@ LEAT_API int leat_send_if(leat_producer *p, leat_topic *t, int32_t partition, in
 // and returns. Then fn, unless it is NULL, is called once with what became of it, on the thread
 // that .callbacks says. Records of a partition are sent together: all of a batch is stored, or
 // nothing. What fails for want of room or by chance is tried again until .delivery_timeout_ms, the
-// records behind it wait.
+// records behind it wait. One with a dedup id is sent alone, where the topic has a dedup window.
 // Returns  0: accepted. Certainly not sent: LEAT_EFULL after .max_block_ms (in a callback at once:
 //          .buffer_memory_bytes or .reports_max), and as leat_send of wrong records. With
 //          LEAT_ACKS_NONE fn must be NULL: nothing is told, and nothing tried again.

@@ -167,11 +167,13 @@ static int format_check_record(const leat_record *r) {
         return lt_fail(LEAT_EINVAL, "a null value needs a key");
     if (r->priority != 0 || r->delay_ms != 0 || r->group.data)
         return lt_fail(LEAT_EINVAL, "priority, delay_ms and group must not be set");
-    if (r->dedup_id.size > LT_DEDUP_ID_MAX)
-        return lt_fail(LEAT_ETOOBIG, "a dedup id of %zu bytes; the limit is %d", r->dedup_id.size,
-                       LT_DEDUP_ID_MAX);
-    if ((r->dedup_id.data == NULL) != (r->dedup_id.size == 0))
-        return lt_fail(LEAT_EINVAL, "dedup_id is empty, or NULL with a size");
+    if (r->dedup_id.data || r->dedup_id.size != 0) {
+        if (!r->dedup_id.data || r->dedup_id.size == 0)
+            return lt_fail(LEAT_EINVAL, "dedup_id is empty, or NULL with a size");
+        if (r->dedup_id.size > LT_DEDUP_ID_MAX)
+            return lt_fail(LEAT_ETOOBIG, "a dedup id of %zu bytes; the limit is %d",
+                           r->dedup_id.size, LT_DEDUP_ID_MAX);
+    }
     for (size_t i = 0; i < sizeof r->reserved / sizeof r->reserved[0]; i++)
         if (r->reserved[i] != 0)
             return lt_fail(LEAT_EINVAL, "record: reserved words must be zero");
