@@ -15,7 +15,8 @@
 //  1. An id is in `ids` once: pending, or stored and then in `by_age`, oldest first.
 //  2. Each is in its partition's list, pending ones too, in the order of `low`, which is at most
 //     its offset: what retention leaves alone (lt_dedup_floor) is never too little.
-//  3. Nobody waits while an id of his is pending, so nobody waits for ever.
+//  3. Nobody waits for another sender, or for a clock, while an id of his is pending: so nobody
+//     waits for ever.
 #ifndef LT_LOG_DEDUP_H
 #define LT_LOG_DEDUP_H
 

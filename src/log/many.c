@@ -23,6 +23,8 @@ struct many_part { // the batch of one partition
     struct lt_batch batch; // count 0: none
     struct lt_plan *last;
     leat_metadata first; // offset -1: not appended
+    bool wanted;         // some record goes to it, repeats counted
+    int fault;           // what a planned fault makes of it, or what went before; asked once
 };
 
 // ---- making the batches
@@ -58,10 +60,19 @@ static int many_place(struct many *m, size_t i) {
         return LEAT_ERANGE;
     if (!m->once)
         return many_take(m, plan, p);
+    m->part[p->number].wanted = true;
     m->once[i] = (struct lt_once){ .p = p };
     if (plan->stamp != 0)
         m->once[i].id = s->record[i].dedup_id;
     return 0;
+}
+
+// Lets go first what is to be before a batch, and asks for a planned fault. Both may take their
+// time, so no id is pending meanwhile: who is waited for could wait for that.
+static int many_ask(struct many *m, struct many_part *part) {
+    const leat_topic *t = m->send->topic;
+    int rc = lt_send_clear(m->send, part->p);
+    return rc != 0 ? rc : lt_fault(t->mq, LEAT_OP_APPEND, t->name, part->p->number, true);
 }
 
 static int many_plan(struct many *m) {
@@ -73,6 +84,9 @@ static int many_plan(struct many *m) {
         rc = many_place(m, i);
     if (rc != 0 || !m->once)
         return rc;
+    for (int32_t i = 0; i < m->parts && rc == 0; i++) // the batches of those before it may go
+        if (m->part[i].wanted)
+            rc = m->part[i].fault = many_ask(m, &m->part[i]);
     rc = lt_dedup_begin(m->send->topic, m->once, m->n);
     m->begun = rc == 0;
     for (size_t i = 0; i < m->n && rc == 0; i++)
@@ -85,15 +99,12 @@ static int many_plan(struct many *m) {
 
 // Appends the batches until one fails. Those before it are stored.
 static int many_append(struct many *m) {
-    const leat_topic *t = m->send->topic;
     int rc = 0;
     for (int32_t i = 0; i < m->parts && rc == 0; i++) {
         struct many_part *part = &m->part[i];
-        if (part->batch.count == 0)
+        if (part->batch.count == 0 && part->fault == 0)
             continue;
-        rc = lt_send_clear(m->send, part->p);
-        if (rc == 0)
-            rc = lt_fault(t->mq, LEAT_OP_APPEND, t->name, part->p->number, true);
+        rc = m->once ? part->fault : many_ask(m, part);
         part->batch.durable = m->send->acks == LEAT_ACKS_DISK;
         if (rc == 0)
             rc = lt_partition_append(part->p, &part->batch, &part->first);

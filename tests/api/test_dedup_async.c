@@ -162,6 +162,35 @@ Test(dedup_async, what_is_tried_again_is_stored_once) {
     ok(leat_close_all(mq, 0));
 }
 
+Test(dedup_async, who_sends_with_an_id_waits_for_what_was_sent_before_with_it) {
+    open_store(LEAT_ACKS_LOG, &(leat_topic_options){ .partitions = 2, .dedup_window_count = 100 });
+    for (int many = 0; many < 2; many++) {
+        leat_metadata md[2];
+        leat_record r[2] = { record(0, many ? "a" : "b"), record(1, many ? "c" : "d") };
+        ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, 0, 1, 1000)); // only late
+        ok(leat_send_async(p, t, &r[0], tell, NULL));
+        cr_assert_eq(end_of(0), many, "it is put off");
+        if (many)
+            ok(leat_send_many(p, t, r, 2, md));
+        else
+            ok(leat_send(p, t, r, md));
+        cr_assert(md[0].duplicate == 1 && md[0].offset == many);
+        cr_assert(!many || (md[1].duplicate == 0 && md[1].offset == 0));
+    }
+    gives(0, leat_flush(p, LEAT_FOREVER));
+    told_is(0, 0, 0, 0);
+    told_is(1, 0, 1, 0);
+    // A planned fault of a partition whose records are all repeats still counts, as of one record.
+    leat_metadata md[2];
+    leat_record r[2] = { record(0, "a"), record(1, "new") };
+    ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, LEAT_ENOSPC, 1, 0));
+    fails(LEAT_ENOSPC, leat_send_many(p, t, r, 2, md));
+    cr_assert(md[0].duplicate == 1 && md[1].offset == -1);
+    ok(leat_send_many(p, t, r, 2, md));
+    cr_assert(md[0].duplicate == 1 && md[1].duplicate == 0 && md[1].offset == 1);
+    ok(leat_close_all(mq, 0));
+}
+
 Test(dedup_async, without_a_window_ids_go_into_batches_as_any_record) {
     for (int disk = 0; disk < 2; disk++) {
         char root[SCRATCH_PATH], dir[SCRATCH_PATH], path[SCRATCH_PATH];
