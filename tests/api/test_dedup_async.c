@@ -129,6 +129,12 @@ Test(dedup_async, a_repeat_is_as_safe_as_asked_for) {
     cr_assert(told.count == 3 && told.status[1] == LEAT_UNKNOWN && told.error[1] == LEAT_EIO);
     cr_assert(told.md[1].partition == 1 && told.md[1].offset == 2 && told.md[1].duplicate == 1);
     told_is(2, 1, 0, 1); // what was on disk before is
+    ok(leat_fault_push(mq, LEAT_OP_SYNC, "t", 0, LEAT_EIO, 1, 0));
+    send_async(0, NULL);
+    send_async(0, "a"); // behind one whose own sync fails
+    ok(leat_flush(p, 0));
+    cr_assert(told.count == 5 && told.status[3] == LEAT_UNKNOWN && told.error[3] == LEAT_EIO);
+    told_is(4, 1, 0, 1);
     (void)leat_close_all(mq, 0);
 }
 
@@ -143,6 +149,9 @@ Test(dedup_async, what_is_tried_again_is_stored_once) {
         gives(0, leat_flush(p, LEAT_FOREVER));
         told_is(first, 0, first / 2, 0);
         told_is(first + 1, 0, first / 2, 1);
+        leat_producer_stats s;
+        ok(leat_producer_get_stats(p, &s, sizeof s));
+        cr_assert_eq(s.retries, (uint64_t)(op == LEAT_OP_APPEND ? 3 : 6));
     }
     // What is given up is not remembered.
     leat_producer *brief;
