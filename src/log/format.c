@@ -234,8 +234,8 @@ static uint8_t *format_put_header(uint8_t *at, const leat_header *h) {
 // The checksum of a record's header: of its bytes but the checksum itself, of the segment's uid and
 // of the offset. body, time and shape are its words at 8, 16 and 24: made from numbers and stored
 // in whole words, because a load of bytes that were just stored in pieces waits for all of them.
-static uint32_t format_head_crc(uint32_t total, const uint64_t word[3], uint64_t uid,
-                                int64_t offset) {
+static inline uint32_t format_head_crc(uint32_t total, const uint64_t word[3], uint64_t uid,
+                                       int64_t offset) {
     uint8_t all[48];
     lt_put_u64(all, total | word[0] << 32);
     lt_put_u64(all + 8, word[0] >> 32 | word[1] << 32);
@@ -247,8 +247,8 @@ static uint32_t format_head_crc(uint32_t total, const uint64_t word[3], uint64_t
 }
 
 // Stores a header: word[] as above but for what the stamp says.
-static void format_put_head(uint8_t *at, uint32_t total, const uint64_t without[3],
-                            const struct lt_stamp *stamp) {
+static inline void format_put_head(uint8_t *at, uint32_t total, const uint64_t without[3],
+                                   const struct lt_stamp *stamp) {
     uint64_t more = stamp->more ? (uint64_t)LT_RECORD_MORE << 24 : 0;
     const uint64_t word[3] = { without[0] | (uint64_t)(stamp->offset - stamp->base) << 32,
                                (uint64_t)stamp->timestamp_ms, without[2] | stamp->behind | more };
@@ -260,7 +260,7 @@ static void format_put_head(uint8_t *at, uint32_t total, const uint64_t without[
 
 // The words at 8, 16 and 24 of a record without its place in a log: body_crc and, left out, the
 // offset in the segment; time; left out u16 behind, u8 headers, u8 flags, key_size.
-static void format_words(const struct lt_plan *plan, uint64_t word[3]) {
+static inline void format_words(const struct lt_plan *plan, uint64_t word[3]) {
     const leat_record *r = plan->record;
     unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
                      (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u) |
@@ -272,7 +272,7 @@ static void format_words(const struct lt_plan *plan, uint64_t word[3]) {
     word[2] = headers << 16 | (uint64_t)flags << 24 | (uint64_t)key_size << 32;
 }
 
-static void format_put_body(uint8_t *at, const struct lt_plan *plan) {
+static inline void format_put_body(uint8_t *at, const struct lt_plan *plan) {
     const leat_record *r = plan->record;
     lt_put_u64(at + lt_align8(plan->total) - 8, 0); // padding; the rest of it is overwritten
     uint8_t *to = at + LT_RECORD_HEADER;
