@@ -22,8 +22,7 @@
 //             using the handle later is undefined. A leat_topic belongs to the store and is never
 //             closed. Names of topics, groups and queues given out live until the store closes.
 //  threads    [any] any thread; [one] one thread at a time, a second gets LEAT_EBUSY. leat starts
-//  at
-//             most one, for timed work: see .threads. In a forked child every call is LEAT_EFORK,
+//             two at most: see .threads. In a forked child every call is LEAT_EFORK,
 //             and closing the store only frees its memory.
 //  names      of topics, queues, groups and channels: 1 to 249 of A-Z a-z 0-9 . _ -
 //  common     Every call may return LEAT_EINVAL (a NULL or wrong argument), LEAT_ECLOSED (after

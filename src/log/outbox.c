@@ -292,9 +292,9 @@ static void outbox_appended(leat_producer *p, struct lt_box *box, struct lt_parc
 static void outbox_failed(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel, int rc) {
     int64_t now = lt_now_ns(p->mq);
     int64_t until = lt_add_ms(parcel->since_ns, p->delivery_timeout_ms);
-    int64_t wait_ms = p->backoff_ms << (parcel->tries < 10 ? parcel->tries : 10);
-    wait_ms = wait_ms < OUTBOX_BACKOFF_MAX ? wait_ms : OUTBOX_BACKOFF_MAX;
-    wait_ms = wait_ms > p->backoff_ms ? wait_ms : p->backoff_ms;
+    int64_t wait_ms = p->backoff_ms;
+    for (int i = 0; i < parcel->tries && wait_ms < OUTBOX_BACKOFF_MAX; i++)
+        wait_ms = 2 * wait_ms < OUTBOX_BACKOFF_MAX ? 2 * wait_ms : OUTBOX_BACKOFF_MAX;
     if (outbox_transient(rc) && p->acks != LEAT_ACKS_NONE && !p->closing && now < until &&
         p->delivery_timeout_ms != 0) {
         int64_t again = lt_add_ms(now, wait_ms);
