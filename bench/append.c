@@ -2,52 +2,13 @@
 // append: what it costs to send a message that is kept: in memory, in files, and until the disk
 // has it. After the clock all is read back.
 #include "durable.h"
+#include "kept.h"
 #include "payload.h"
 #include "peers.h"
 
-#include <limits.h>
 #include <pthread.h>
-#include <stdio.h>
 
 enum { LARGE = 1024 };
-
-struct log {
-    leat *mq;
-    leat_topic *t;
-    leat_producer *p;
-};
-
-// acks LOG in memory if dir is NULL.
-static void log_open(struct log *l, const char *dir, int32_t acks) {
-    char path[PATH_MAX];
-    if (dir) {
-        (void)snprintf(path, sizeof path, "%s/store", dir);
-        must(leat_open(path, NULL, &l->mq), "leat_open");
-    } else {
-        must(leat_open_memory(&(leat_options){ .memory_max_bytes = LEAT_UNLIMITED }, &l->mq),
-             "leat_open_memory");
-    }
-    must(leat_topic_open(l->mq, "t", NULL, &l->t), "leat_topic_open");
-    must(leat_producer_open(l->mq, &(leat_producer_options){ .acks = acks }, &l->p),
-         "leat_producer_open");
-}
-
-// Reads all back and closes.
-static void log_check(struct log *l, size_t size, uint64_t n) {
-    struct tally seen = { 0 };
-    const leat_message *m;
-    leat_consumer *c;
-    int got;
-    must(leat_consumer_open(l->mq, NULL, NULL, &c), "leat_consumer_open");
-    must(leat_consumer_assign(c, &(leat_position){ .topic = "t", .offset = LEAT_BEGIN }, 1),
-         "leat_consumer_assign");
-    while ((got = leat_poll(c, 0, &m)) > 0)
-        for (int i = 0; i < got; i++)
-            tally_add(&seen, m[i].value.data, m[i].value.size);
-    must(got, "leat_poll");
-    tally_check(&seen, size, n, 1);
-    must(leat_close_all(l->mq, 0), "leat_close_all");
-}
 
 // ---- acks LOG
 

@@ -22,7 +22,7 @@
 extern "C" {
 #endif
 
-enum { FIGURES = 8, CONTENDERS = 10 };
+enum { FIGURES = 16, CONTENDERS = 10 };
 
 struct run {
     const char *dir;        // an empty directory of this run, on the file system asked for

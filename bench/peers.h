@@ -26,6 +26,7 @@ PEER(zeromq_publish); // PUB and SUB, inproc
 PEER(redis_publish);  // PUBLISH, pipelined
 
 PEER(rdkafka_open_close); // a producer with its mock cluster, up and down
+PEER(rdkafka_send);       // to its mock cluster, acks=1, with delivery reports
 
 // Appends by one thread.
 PEER(bare_memory_append); // the limits: checksum, copy, index

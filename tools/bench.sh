@@ -6,7 +6,7 @@
 set -eu
 here=$PWD
 . "$(dirname -- "$0")/need.sh"
-programs="append stream wake queue publish open scale bytes" # bench_*, in this order
+programs="append send stream wake queue publish open scale bytes" # bench_*, in this order
 peers="libzmq3-dev libnng-dev libsqlite3-dev librdkafka-dev libglib2.0-dev libconcurrentqueue-dev g++ redis-server
     libhiredis-dev beanstalkd"
 policy=/usr/sbin/policy-rc.d

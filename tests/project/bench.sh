@@ -61,7 +61,7 @@ for plant in lost torn; do
     [ ! -s "$dir/out" ] || bad "a figure of a run that failed"
 done
 # Whatever moves messages finds a lost one.
-for program in append stream wake queue publish scale bytes; do
+for program in append send stream wake queue publish scale bytes; do
     [ -x "$bench/bench_$program" ] || continue
     for name in $("$bench/bench_$program" --list | sed 's/ .*//'); do
         try 1 "$program" "$name" --only leat --runs 1 --work 1000 --dir "$dir" --plant lost
