@@ -207,7 +207,7 @@ static bool outbox_fits(const leat_producer *p, size_t bytes, size_t told_as) {
 static void outbox_left(leat_producer *p, struct lt_parcel *parcel) {
     lt_list_remove(&parcel->node);
     p->buffered -= (int64_t)parcel->used;
-    atomic_fetch_sub_explicit(&p->pending, 1, memory_order_relaxed);
+    lt_producer_count(&p->pending, -1);
     struct lt_node *n = lt_list_first(&p->line);
     if (n)
         lt_waiter_notify(p->mq, &LT_CONTAINER(n, struct lt_hold, node)->waiter);
@@ -366,28 +366,39 @@ static void outbox_sync(leat_producer *p, struct lt_box *box) {
 }
 
 // While senders are busy they send their full batches themselves: the service thread, with its wish
-// to send what is there now, would only be in their way. It looks again after a nap.
-static void outbox_rest(leat_producer *p, uint64_t batches) {
-    if (lt_service_runs(&p->mq->clock.service) && p->stats.batches != batches)
-        p->rested_ns = lt_now_ns(p->mq) + OUTBOX_NAP;
+// to send what is there now, would only be in their way. Then it looks again after a nap, whether
+// or not something is open now, so that no sender has to wake it; and it leaves to them what is
+// younger than a nap. So a record waits for two naps at most.
+static bool outbox_rest(leat_producer *p, int64_t now) {
+    bool busy = lt_service_runs(&p->mq->clock.service) && p->pushes != p->pushes_seen;
+    p->pushes_seen = p->pushes;
+    if (busy)
+        p->rested_ns = now + OUTBOX_NAP;
+    return busy;
+}
+
+static bool outbox_lingered(const leat_producer *p, const struct lt_parcel *parcel, int64_t now) {
+    return lt_add_ms(parcel->since_ns, p->linger_ms) <= now &&
+           (p->rested_ns <= now || parcel->since_ns + OUTBOX_NAP <= now);
 }
 
 void lt_outbox_run(leat_producer *p) {
     lt_lock(&p->lock);
     p->planned_ns = LT_NEVER;
     int64_t now = lt_now_ns(p->mq);
-    uint64_t batches = p->stats.batches;
+    bool busy = outbox_rest(p, now);
     for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n)) {
         struct lt_box *box = LT_CONTAINER(n, struct lt_box, node);
-        if (box->open && lt_add_ms(box->open->since_ns, p->linger_ms) <= now)
+        if (box->open && outbox_lingered(p, box->open, now))
             outbox_close(box);
         outbox_send(p, box);
     }
     for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n))
         outbox_sync(p, LT_CONTAINER(n, struct lt_box, node));
-    outbox_rest(p, batches);
     for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n))
         outbox_plan_box(p, LT_CONTAINER(n, struct lt_box, node));
+    if (busy)
+        outbox_plan(p, p->rested_ns);
     if (p->planned_ns == LT_NEVER)
         lt_due_set(p->mq, &p->due, LT_NEVER); // it may still be planned for what is done by now
     lt_unlock(&p->lock);
@@ -408,6 +419,7 @@ static int outbox_full(const leat_producer *p, size_t told_as) {
 
 // Sends what is ready from here.
 static void outbox_push(leat_producer *p, struct lt_box *box) {
+    p->pushes += !box->sending && !lt_list_empty(&box->ready);
     outbox_send(p, box);
     outbox_plan_box(p, box);
 }
@@ -453,14 +465,14 @@ static struct lt_parcel *outbox_open(leat_producer *p, struct lt_box *box, size_
     parcel->box = box;
     box->open = parcel;
     lt_list_push_back(&p->live, &parcel->live);
-    atomic_fetch_add_explicit(&p->pending, 1, memory_order_relaxed);
+    lt_producer_count(&p->pending, 1);
     return parcel;
 }
 
 static void outbox_accept(leat_producer *p, struct lt_parcel *parcel, size_t bytes, size_t count,
                           size_t told_as) {
     p->buffered += (int64_t)bytes;
-    atomic_fetch_add_explicit(&p->untold, (int64_t)told_as, memory_order_relaxed);
+    lt_producer_count(&p->untold, (int64_t)told_as);
     parcel->telling += told_as;
     parcel->told_as += told_as;
     p->stats.accepted += count;
@@ -517,7 +529,7 @@ int lt_outbox_add_parcel(leat_producer *p, struct lt_partition *to, struct lt_pa
         parcel->epoch = p->epoch;
         parcel->box = box;
         lt_list_push_back(&p->live, &parcel->live);
-        atomic_fetch_add_explicit(&p->pending, 1, memory_order_relaxed);
+        lt_producer_count(&p->pending, 1);
         outbox_accept(p, parcel, parcel->used, parcel->count, told_as);
         lt_list_push_back(&box->ready, &parcel->node);
         outbox_push(p, box);

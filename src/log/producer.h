@@ -94,6 +94,8 @@ struct leat_producer {
                             // read anywhere (relaxed)
     int64_t planned_ns;     // when due is due
     int64_t rested_ns;      // before that nothing is planned for what may wait for more
+    uint64_t pushes;        // times that a sender found something to append himself
+    uint64_t pushes_seen;   // when the service thread looked last
     leat_producer_stats stats;
     struct lt_due due;
     struct lt_errand errand;
@@ -101,6 +103,14 @@ struct leat_producer {
 
 static inline int64_t lt_producer_untold(const leat_producer *p) {
     return atomic_load_explicit(&p->untold, memory_order_relaxed);
+}
+
+// lt_producer_count adds to a counter of p that is stored under the lock and read anywhere: no
+// read-modify-write, which would wait for all that the record has just written. Locks: the
+// producer's.
+static inline void lt_producer_count(_Atomic int64_t *counter, int64_t more) {
+    int64_t n = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, n + more, memory_order_relaxed);
 }
 
 // ---- hold.c

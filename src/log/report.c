@@ -21,7 +21,7 @@ static void report_notify(leat_producer *p) {
 // caller is to drop it.
 static struct lt_parcel *report_forget(leat_producer *p, struct lt_parcel *parcel) {
     lt_list_remove(&parcel->live);
-    atomic_fetch_sub_explicit(&p->untold, (int64_t)parcel->told_as, memory_order_relaxed);
+    lt_producer_count(&p->untold, -(int64_t)parcel->told_as);
     if (p->spare || parcel->room != (size_t)p->batch_bytes || parcel->whole || p->closing ||
         !lt_parcel_reset(parcel))
         return parcel;
