@@ -89,6 +89,7 @@ int lt_outbox_init(leat_producer *p) {
     lt_list_init(&p->boxes);
     lt_list_init(&p->live);
     lt_list_init(&p->done);
+    lt_list_init(&p->spares);
     lt_list_init(&p->line);
     lt_list_init(&p->holds);
     p->planned_ns = LT_NEVER;
@@ -128,8 +129,7 @@ void lt_outbox_fini(leat_producer *p) {
         lt_free(&p->mq->mem, box);
     }
     outbox_free_list(&p->done);
-    if (p->spare)
-        lt_parcel_free(p->spare);
+    outbox_free_list(&p->spares);
     lt_map_fini(&p->map);
     lt_mutex_fini(&p->lock);
 }
@@ -453,11 +453,13 @@ static int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
 
 static struct lt_parcel *outbox_open(leat_producer *p, struct lt_box *box, size_t size) {
     size_t room = (size_t)p->batch_bytes > size ? (size_t)p->batch_bytes : size;
-    struct lt_parcel *parcel = p->spare;
-    if (parcel && parcel->room == room)
-        p->spare = NULL;
-    else
+    struct lt_parcel *parcel = room == (size_t)p->batch_bytes ? outbox_first(&p->spares) : NULL;
+    if (parcel) {
+        lt_list_remove(&parcel->node);
+        p->spare_bytes -= p->batch_bytes;
+    } else {
         parcel = lt_parcel_new(p, room);
+    }
     if (!parcel)
         return NULL;
     parcel->since_ns = lt_now_ns(p->mq);

@@ -85,9 +85,10 @@ struct leat_producer {
     struct lt_map map;   // struct lt_partition * to struct lt_box *
     struct lt_box *last; // that was sent to
     struct lt_list boxes, live, done;
-    struct lt_list line;     // struct lt_hold: who waits for room, in order of arrival
-    struct lt_list holds;    // struct lt_hold: who waits for something to end
-    struct lt_parcel *spare; // NULL, or one to be used again
+    struct lt_list line;   // struct lt_hold: who waits for room, in order of arrival
+    struct lt_list holds;  // struct lt_hold: who waits for something to end
+    struct lt_list spares; // parcels to be used again, the warmest first
+    int64_t spare_bytes;   // their room
     uint64_t epoch;
     int64_t buffered;       // bytes, see invariant 4
     _Atomic int64_t untold; // records with a callback that was not called; stored under the lock,

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+enum { REPORT_SPARES = 1024 * 1024 }; // bytes of parcels that are kept to be used again
+
 // ---- a parcel ends
 
 static void report_count(leat_producer_stats *s, int status, size_t n) {
@@ -22,10 +24,12 @@ static void report_notify(leat_producer *p) {
 static struct lt_parcel *report_forget(leat_producer *p, struct lt_parcel *parcel) {
     lt_list_remove(&parcel->live);
     lt_producer_count(&p->untold, -(int64_t)parcel->told_as);
-    if (p->spare || parcel->room != (size_t)p->batch_bytes || parcel->whole || p->closing ||
+    bool few = lt_list_empty(&p->spares) || p->spare_bytes + p->batch_bytes <= REPORT_SPARES;
+    if (!few || parcel->room != (size_t)p->batch_bytes || parcel->whole || p->closing ||
         !lt_parcel_reset(parcel))
         return parcel;
-    p->spare = parcel;
+    lt_list_push_front(&p->spares, &parcel->node);
+    p->spare_bytes += p->batch_bytes;
     return NULL;
 }
 
