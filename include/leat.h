@@ -541,8 +541,9 @@ typedef struct {
 // Threads  [any], the handle too
 LEAT_API int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer **out);
 
-// leat_producer_close flushes for up to timeout_ms, gives up what is left, gives every report that
-// was not given, and closes the producer, which no other thread uses any more.
+// leat_producer_close flushes for up to timeout_ms, also what callbacks send meanwhile, gives up
+// what is left, gives every report that was not given, and closes the producer, which no other
+// thread uses any more. What callbacks send asynchronously by it from then on is LEAT_ECLOSED.
 // Returns  0, or how many records this call gave up: not stored (LEAT_ETIMEDOUT; LEAT_ECLOSED after
 //          a shutdown or crash), or unknown. Their reports name the error.
 // Blocks   up to timeout_ms, and for callbacks.

@@ -97,6 +97,9 @@ int lt_outbox_init(leat_producer *p) {
 }
 
 int lt_outbox_begin(leat_producer *p) {
+    if (p->closing)
+        return lt_fail(LEAT_ECLOSED, "producer %s is being closed",
+                       p->name ? p->name : "(unnamed)");
     if (p->begun)
         return 0;
     // A jumping clock moves for it, as for all that somebody may wait for.
@@ -494,8 +497,10 @@ static int outbox_add_locked(leat_producer *p, struct lt_partition *to, const st
         outbox_close(box);
     bool fresh = !box->open;
     struct lt_parcel *parcel = fresh ? outbox_open(p, box, size) : box->open;
-    if (!parcel)
-        return LEAT_ENOMEM;
+    if (!parcel) {
+        outbox_push(p, box); // what was closed here waits for nothing
+        return lt_fail_nomem();
+    }
     rc = lt_parcel_put(parcel, plan, entry);
     if (rc != 0)
         return rc; // never of an empty one, which has room for entries

@@ -224,6 +224,21 @@ static size_t producer_end(leat_producer *p, int error) {
     return lost;
 }
 
+// Flushes until nothing is left or the time is over: what callbacks send meanwhile, too.
+static void producer_finish(leat_producer *p, int64_t timeout_ms) {
+    int64_t deadline = lt_add_ms(lt_now_ns(p->mq), timeout_ms), now;
+    bool more;
+    do {
+        more = lt_producer_flush(p, timeout_ms) == 0;
+        now = lt_now_ns(p->mq);
+        if (timeout_ms != LEAT_FOREVER)
+            timeout_ms = now < deadline ? (deadline - now + 999999) / 1000000 : 0;
+        lt_lock(&p->lock);
+        more = more && !lt_list_empty(&p->live);
+        lt_unlock(&p->lock);
+    } while (more && now < deadline);
+}
+
 int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
     int rc = lt_enter(p ? p->mq : NULL, LT_CALL_SHUT);
     if (rc == 0)
@@ -233,12 +248,12 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
     leat *mq = p->mq;
     size_t lost = 0;
     if (p->begun) {
-        bool shut = atomic_load(&mq->shut);
         lt_lock(&p->lock);
         uint64_t before = p->stats.not_stored + p->stats.unknown;
         lt_unlock(&p->lock);
         if (lt_stores(mq))
-            (void)lt_producer_flush(p, shut ? 0 : timeout_ms);
+            producer_finish(p, atomic_load(&mq->shut) ? 0 : timeout_ms);
+        bool shut = atomic_load(&mq->shut);
         lt_lock(&p->lock);
         lost = (size_t)(p->stats.not_stored + p->stats.unknown - before);
         lt_unlock(&p->lock);

@@ -132,6 +132,7 @@ int lt_hold_wait(leat_producer *p, struct lt_hold *h, int64_t deadline_ns);
 int lt_outbox_init(leat_producer *p);
 void lt_outbox_fini(leat_producer *p);
 // lt_outbox_begin makes what asynchronous sends need, once. Locks: the producer's.
+// Returns  LEAT_ENOMEM; LEAT_ECLOSED: the producer is being closed, nobody would send it.
 int lt_outbox_begin(leat_producer *p);
 // lt_outbox_add accepts a record for a partition. Locks: none. Blocks  for room.
 // Returns  LEAT_EFULL, LEAT_ETOOBIG, LEAT_ENOMEM: not accepted, certainly not sent.
