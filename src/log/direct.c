@@ -12,10 +12,14 @@ struct leat_batch {
     atomic_bool busy; // a call is in progress: acquire on entry, release on leaving
 };
 
+static int direct_busy(void) {
+    return lt_fail(LEAT_EBUSY, "another thread is in a call of this batch");
+}
+
 static int direct_enter(leat_batch *b) {
     int rc = lt_begin(b ? b->p->mq : NULL, LT_CALL_CB);
     if (rc == 0 && atomic_exchange_explicit(&b->busy, true, memory_order_acquire))
-        rc = lt_end(b->p->mq, lt_fail(LEAT_EBUSY, "another thread is in a call of this batch"));
+        rc = lt_end(b->p->mq, direct_busy());
     return rc;
 }
 
@@ -40,6 +44,8 @@ int leat_batch_open(leat_producer *p, leat_topic *t, int32_t partition, leat_bat
     if (rc != 0)
         return rc;
     rc = lt_topic_alive(t);
+    if (rc == 0)
+        rc = lt_check_writable(t->mq, "topic", t->name);
     struct lt_partition *to = rc == 0 ? lt_topic_partition(t, partition) : NULL;
     if (rc == 0 && !to)
         rc = LEAT_ERANGE;
@@ -98,12 +104,16 @@ int leat_batch_append(leat_batch *b, const leat_record *r) {
 
 int leat_batch_send(leat_batch *b, leat_delivery_fn fn, void *ctx) {
     int rc = direct_enter(b);
+    if (rc == LEAT_ECLOSED)
+        direct_free(b);
     if (rc != 0)
         return rc;
     leat_producer *p = b->p;
     struct lt_parcel *parcel = b->parcel;
     if (fn && p->acks == LEAT_ACKS_NONE)
         rc = lt_fail(LEAT_EINVAL, "with LEAT_ACKS_NONE there is no report");
+    if (rc == 0)
+        rc = lt_topic_alive(b->to->topic);
     if (rc == 0 && parcel->count > 0) {
         parcel->whole = true;
         parcel->entry[0].fn = fn;
@@ -118,10 +128,10 @@ int leat_batch_send(leat_batch *b, leat_delivery_fn fn, void *ctx) {
 }
 
 int leat_batch_discard(leat_batch *b) {
-    int rc = direct_enter(b);
-    if (rc != 0)
-        return rc;
-    leat *mq = b->p->mq;
-    direct_free(b);
-    return lt_end(mq, 0);
+    int rc = lt_enter(b ? b->p->mq : NULL, LT_CALL_CB | LT_CALL_SHUT);
+    if (rc == 0 && atomic_exchange_explicit(&b->busy, true, memory_order_acquire))
+        rc = direct_busy();
+    if (rc == 0)
+        direct_free(b);
+    return rc;
 }
