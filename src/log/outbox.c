@@ -427,13 +427,18 @@ static void outbox_push(leat_producer *p, struct lt_box *box) {
     outbox_plan_box(p, box);
 }
 
+// Nothing lingers while others wait for its place.
+static void outbox_hurry(leat_producer *p) {
+    lt_outbox_close_open(p);
+    for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n))
+        outbox_push(p, LT_CONTAINER(n, struct lt_box, node));
+}
+
 // Returns when there is room, first come first served. Locks: the producer's at entry and exit.
 static int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
     if (lt_list_empty(&p->line) && outbox_fits(p, bytes, told_as))
         return 0;
-    lt_outbox_close_open(p); // nothing lingers while others wait for its place
-    for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n))
-        outbox_push(p, LT_CONTAINER(n, struct lt_box, node));
+    outbox_hurry(p);
     if (lt_list_empty(&p->line) && outbox_fits(p, bytes, told_as))
         return 0;
     if (lt_in_callback() || p->max_block_ms == 0)
@@ -443,8 +448,11 @@ static int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
     if (rc != 0)
         return rc;
     int64_t deadline = lt_add_ms(lt_now_ns(p->mq), p->max_block_ms);
-    while (rc == 0 && (lt_list_first(&p->line) != &h.node || !outbox_fits(p, bytes, told_as)))
+    while (rc == 0 && (lt_list_first(&p->line) != &h.node || !outbox_fits(p, bytes, told_as))) {
         rc = lt_hold_wait(p, &h, deadline);
+        if (lt_list_first(&p->line) == &h.node && !outbox_fits(p, bytes, told_as))
+            outbox_hurry(p); // what came in before it
+    }
     lt_hold_end(p, &h);
     struct lt_node *next = lt_list_first(&p->line);
     if (next) // there may be room for it, too
