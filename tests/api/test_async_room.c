@@ -27,6 +27,11 @@ static int send_ten(int32_t partition) {
     return leat_send_async(p, t, &r, NULL, NULL);
 }
 
+static void all_told(int n) {
+    const char *wrong = told_wrong(n);
+    cr_assert_null(wrong, "%s", wrong);
+}
+
 // ---- how much
 
 Test(async_room, is_shared_by_all_partitions_and_free_when_a_batch_is_in_the_log) {
@@ -85,7 +90,7 @@ Test(async_room, not_told_is_not_not_sent) {
             ok(async_number(i, 0)); // none of these is polled for
         cr_assert_eq(async_stats().reports_waiting, 50);
         ok(async_pass(0));
-        cr_assert_null(told_wrong(50));
+        all_told(50);
         ok(leat_close_all(mq, 0));
     }
 }
@@ -304,7 +309,7 @@ Test(async_room, reports_that_nobody_polls_for_are_bounded_and_the_text_says_wha
             ok(leat_batch_append(b, &r));
         ok(leat_batch_send(b, NULL, NULL));
         ok(async_pass(0));
-        cr_assert_null(told_wrong(4));
+        all_told(4);
         ok(leat_close_all(mq, 0));
     }
 }
@@ -347,7 +352,7 @@ Test(async_room, a_wait_for_reports_ends_when_another_thread_polls) {
     cr_assert_eq(pthread_join(thread, NULL), 0);
     cr_assert_eq(n, 2);
     ok(async_pass(0));
-    cr_assert_null(told_wrong(3));
+    all_told(3);
     ok(leat_close_all(mq, 0));
 }
 
@@ -440,7 +445,7 @@ Test(async_room, a_slow_log_slows_its_own_partition) {
             cr_assert_eq(async_end(1), 5);
             ok(async_pass(1000));
         }
-        cr_assert_null(told_wrong(10));
+        all_told(10);
         ok(leat_fault_clear(mq));
         ok(leat_close_all(mq, 0));
     }
@@ -470,7 +475,7 @@ Test(async_room, a_poisoned_log_makes_nobody_wait, .init = make_dir, .fini = dro
     for (int i = 0; i < 100; i++)
         ok(async_number(i, 0));
     gives(0, leat_flush(p, LEAT_FOREVER));
-    cr_assert_null(told_wrong(100));
+    all_told(100);
     cr_assert_eq(told_as(LEAT_STORED, 0), 0);
     int unknown = told_as(LEAT_UNKNOWN, LEAT_EIO);
     cr_assert_gt(unknown, 0);
