@@ -144,10 +144,11 @@ int lt_errand_post(leat *mq, struct lt_errand *e) {
         courier_put(c, e);
     if (put && !e->polled) {
         lt_clock_tell(mq, 1);
-        rc = courier_start(mq);
         if (!c->naps)
             lt_cond_broadcast(&c->cond);
     }
+    if (!e->polled && !e->running)
+        rc = courier_start(mq); // also if that failed for an earlier one
     for (struct lt_node *n = put && e->polled ? lt_list_first(&c->sleepers) : NULL; n;
          n = lt_list_next(&c->sleepers, n))
         lt_waiter_notify(mq, LT_CONTAINER(n, struct lt_sleeper, node)->waiter);

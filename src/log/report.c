@@ -156,7 +156,7 @@ size_t lt_producer_unfinished(const leat_producer *p, uint64_t epoch) {
 // Does what can be done here and now.
 static void report_drive(leat_producer *p) {
     lt_outbox_run(p);
-    if (p->polled)
+    if (p->polled || !lt_courier_runs(p->mq)) // no thread could be started
         (void)lt_errand_run(p->mq, &p->errand);
 }
 

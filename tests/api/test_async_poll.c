@@ -269,6 +269,42 @@ Test(async_poll, who_only_sends_at_once_has_no_threads) {
     ok(leat_close_all(mq, 0));
 }
 
+// Threads of this size there are none.
+static void no_threads(bool on) {
+    static size_t usual;
+    pthread_attr_t a;
+    cr_assert_eq(pthread_attr_init(&a), 0);
+    if (!usual)
+        cr_assert_eq(pthread_attr_getstacksize(&a, &usual), 0);
+    cr_assert_eq(pthread_attr_setstacksize(&a, on ? (size_t)1 << 46 : usual), 0);
+    cr_assert_eq(pthread_setattr_default_np(&a), 0);
+    cr_assert_eq(pthread_attr_destroy(&a), 0);
+}
+
+Test(async_poll, if_no_thread_can_be_started_a_flush_gives_the_reports) {
+    leat_stats s;
+    memset(&told, 0, sizeof told);
+    ok(fixture_open(NULL, NULL, NULL, &(leat_producer_options){ .linger_ms = 1000 }));
+    ok(async_plain("v")); // the service thread
+    no_threads(true);
+    ok(async_number(0, 0));
+    gives(0, leat_flush(p, LEAT_FOREVER));
+    all_told(1);
+    ok(leat_get_stats(mq, &s, sizeof s));
+    cr_assert_eq(s.threads, 1);
+    const leat_record r = { .value = LEAT_STR("v") };
+    ok(async_number(1, 0));
+    ok(leat_send(p, t, &r, NULL)); // it is stored, and waits for a thread
+    no_threads(false);
+    ok(async_number(2, 0));
+    ok(leat_send(p, t, &r, NULL)); // which is started now
+    ok(leat_get_stats(mq, &s, sizeof s));
+    cr_assert_eq(s.threads, 2);
+    gives(0, leat_flush(p, LEAT_FOREVER));
+    all_told(3);
+    ok(leat_close_all(mq, 0));
+}
+
 static atomic_int running, at_once;
 
 static void one_at_a_time(leat_producer *from, const leat_report *r, void *ctx) {
