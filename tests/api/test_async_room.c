@@ -486,3 +486,46 @@ Test(async_room, a_poisoned_log_makes_nobody_wait, .init = make_dir, .fini = dro
     fails(LEAT_EPOISONED, leat_send(p, t, &r, NULL));
     fails(LEAT_EIO, leat_close_all(mq, 0));
 }
+
+// ---- defaults
+
+Test(async_room, defaults_are_what_the_header_says) {
+    static char large[(1 << 20) - 64];
+    const leat_record r = { .value = { large, sizeof large } };
+    int n = 0, rc;
+    ok(async_open(ALONE, NULL, 0, 1, NULL));
+    for (int i = 0; i < 16 * 1024 / SIZE; i++) { // in what is left there is no room for one more
+        cr_assert_eq(async_end(0), 0);
+        ok(send_ten(0));
+    }
+    cr_assert_eq(async_end(0), 16 * 1024 / SIZE);
+    ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, LEAT_ENOSPC, LEAT_FOREVER, 0));
+    ok(async_number(0, 0)); // and 32 MiB behind it
+    while ((rc = leat_send_async(p, t, &r, NULL, NULL)) == 0)
+        n++;
+    cr_assert_eq(rc, LEAT_EFULL);
+    cr_assert_eq(n, 32);
+    cr_assert_lt(async_stats().in_flight_bytes, 32 * 1024 * 1024 + 1);
+    cr_assert_eq(async_now(), 60000);
+    ok(async_pass(59999));
+    cr_assert_eq(told.count, 0);
+    ok(async_pass(1));
+    cr_assert_eq(told_as(LEAT_NOT_STORED, LEAT_ENOSPC), 1);
+    gives(0, leat_flush(p, LEAT_FOREVER));
+    ok(leat_close_all(mq, 0));
+}
+
+Test(async_room, reports_max_is_a_million) {
+    enum { MILLION = 1000000 };
+    ok(async_open(ALONE, NULL, 0, 1,
+                  &(leat_producer_options){ .acks = LEAT_ACKS_LOG, .max_block_ms = LEAT_ZERO }));
+    const leat_record r = { .value = LEAT_STR("") };
+    crowd.resend = 0;
+    atomic_store(&crowd.told, 0);
+    for (int i = 0; i < MILLION; i++)
+        ok(leat_send_async(p, t, &r, crowd_tell, &crowd));
+    fails_saying(LEAT_EFULL, "1000000 reports", leat_send_async(p, t, &r, crowd_tell, &crowd));
+    gives(0, leat_flush(p, LEAT_FOREVER));
+    cr_assert_eq(crowd.told, MILLION);
+    ok(leat_close_all(mq, 0));
+}
