@@ -8,8 +8,6 @@
 #include <signal.h>
 #include <time.h>
 
-enum { SYNC_TRIES = 100 };
-
 int lt_mutex_init(struct lt_mutex *mu, enum lt_rank rank) {
     mu->rank = (int)rank;
     return pthread_mutex_init(&mu->m, NULL) == 0 ? 0 : lt_fail_nomem();
@@ -117,16 +115,6 @@ static inline void sync_pause(void) {
 #elif defined(__aarch64__)
     __asm__ volatile("isb");
 #endif
-}
-
-void lt_lock_gently(struct lt_mutex *mu) {
-    lt_rank_push(mu);
-    for (int i = 0; i < SYNC_TRIES; i++) {
-        if (pthread_mutex_trylock(&mu->m) == 0)
-            return;
-        sync_pause();
-    }
-    (void)pthread_mutex_lock(&mu->m);
 }
 
 void lt_linger(int64_t ns) {

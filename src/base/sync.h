@@ -68,11 +68,6 @@ static inline void lt_unlock(struct lt_mutex *mu) {
     lt_rank_pop(mu);
 }
 
-// lt_lock_gently is lt_lock for a thread that is beside somebody who takes the mutex very often for
-// a very short time: it tries for some microseconds before it sleeps, because to wake it would cost
-// him more than all he does.
-void lt_lock_gently(struct lt_mutex *mu);
-
 struct lt_cond {
     pthread_cond_t c;
 };

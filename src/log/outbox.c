@@ -386,7 +386,7 @@ static bool outbox_lingered(const leat_producer *p, const struct lt_parcel *parc
 }
 
 void lt_outbox_run(leat_producer *p) {
-    lt_lock_gently(&p->lock);
+    lt_lock(&p->lock);
     p->planned_ns = LT_NEVER;
     int64_t now = lt_now_ns(p->mq);
     bool busy = outbox_rest(p, now);

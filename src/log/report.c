@@ -100,7 +100,7 @@ static int report_forget_round(leat_producer *p, struct lt_list *round) {
     size_t told = 0;
     struct lt_node *n;
     lt_list_init(&gone);
-    lt_lock_gently(&p->lock);
+    lt_lock(&p->lock);
     while ((n = lt_list_first(round))) {
         struct lt_parcel *parcel = LT_CONTAINER(n, struct lt_parcel, node);
         lt_list_remove(n);
@@ -127,7 +127,7 @@ int lt_producer_tell(leat *mq, struct lt_errand *e) {
     struct lt_list round;
     struct lt_node *n;
     lt_list_init(&round);
-    lt_lock_gently(&p->lock);
+    lt_lock(&p->lock);
     while ((n = lt_list_first(&p->done))) {
         lt_list_remove(n);
         lt_list_push_back(&round, n);
