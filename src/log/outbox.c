@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { OUTBOX_ENTRIES = 64 };
@@ -270,7 +271,9 @@ static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel 
 
 // rc: of the sync that it needed, with its text.
 static void outbox_end(leat_producer *p, struct lt_parcel *parcel, int rc) {
-    if (rc == 0)
+    if (parcel->failed)
+        lt_parcel_end(p, parcel, LEAT_NOT_STORED, parcel->failed, parcel->message);
+    else if (rc == 0)
         lt_parcel_end(p, parcel, LEAT_STORED, 0, "");
     else
         lt_parcel_end(p, parcel, LEAT_UNKNOWN, rc == LEAT_EGONE ? rc : LEAT_EIO,
@@ -278,13 +281,32 @@ static void outbox_end(leat_producer *p, struct lt_parcel *parcel, int rc) {
                                         : leat_errmsg());
 }
 
+static struct lt_parcel *outbox_last_appended(const struct lt_box *box) {
+    struct lt_node *last = box->appended.head.prev;
+    return lt_list_empty(&box->appended) ? NULL : LT_CONTAINER(last, struct lt_parcel, node);
+}
+
+// Ends a parcel that was ready, behind those in front of it.
+static void outbox_not_stored(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel,
+                              int error, const char *message) {
+    const struct lt_parcel *last = outbox_last_appended(box);
+    outbox_left(p, parcel);
+    parcel->failed = error;
+    (void)snprintf(parcel->message, sizeof parcel->message, "%s", message);
+    parcel->upto = last ? last->upto : 0;
+    if (last)
+        lt_list_push_back(&box->appended, &parcel->node);
+    else
+        outbox_end(p, parcel, 0);
+}
+
 static void outbox_appended(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
-    struct lt_node *last = lt_list_empty(&box->appended) ? NULL : box->appended.head.prev;
+    const struct lt_parcel *last = outbox_last_appended(box);
     outbox_left(p, parcel);
     box->again_ns = 0;
     parcel->upto = parcel->base + (int64_t)parcel->count;
     if (parcel->duplicate) // it waits for those in front of it, for the order of reports alone
-        parcel->upto = last ? LT_CONTAINER(last, struct lt_parcel, node)->upto : 0;
+        parcel->upto = last ? last->upto : 0;
     bool owed = p->acks == LEAT_ACKS_DISK && atomic_load(&box->p->durable_end) < parcel->upto;
     if (owed || !lt_list_empty(&box->appended))
         lt_list_push_back(&box->appended, &parcel->node);
@@ -307,8 +329,7 @@ static void outbox_failed(leat_producer *p, struct lt_box *box, struct lt_parcel
         return;
     }
     box->again_ns = 0;
-    outbox_left(p, parcel);
-    lt_parcel_end(p, parcel, LEAT_NOT_STORED, rc, leat_errmsg());
+    outbox_not_stored(p, box, parcel, rc, leat_errmsg());
 }
 
 // Asks for a planned fault. Returns  false: it puts the parcel off. Nobody waits for that here: it
@@ -357,8 +378,7 @@ static void outbox_synced(leat_producer *p, struct lt_box *box, int64_t upto, in
 // Locks: as outbox_send.
 static void outbox_sync(leat_producer *p, struct lt_box *box) {
     while (!box->syncing && !lt_list_empty(&box->appended)) {
-        struct lt_node *n = box->appended.head.prev;
-        int64_t upto = LT_CONTAINER(n, struct lt_parcel, node)->upto;
+        int64_t upto = outbox_last_appended(box)->upto;
         box->syncing = true;
         lt_unlock(&p->lock);
         int rc = lt_partition_sync(box->p, upto);
@@ -584,14 +604,16 @@ size_t lt_outbox_give_up(leat_producer *p, int error, const char *message, bool 
         while (appended && (parcel = outbox_first(&box->appended))) {
             lt_list_remove(&parcel->node);
             count += parcel->count;
-            lt_parcel_end(p, parcel, LEAT_UNKNOWN, error, message);
+            if (parcel->failed)
+                outbox_end(p, parcel, 0);
+            else
+                lt_parcel_end(p, parcel, LEAT_UNKNOWN, error, message);
         }
         struct lt_node *from = box->sending ? lt_list_first(&box->ready) : &box->ready.head;
         while (from->next != &box->ready.head) {
             parcel = LT_CONTAINER(from->next, struct lt_parcel, node);
-            outbox_left(p, parcel);
             count += parcel->count;
-            lt_parcel_end(p, parcel, LEAT_NOT_STORED, error, message);
+            outbox_not_stored(p, box, parcel, error, message);
         }
         if (!box->sending)
             box->again_ns = 0;

@@ -52,6 +52,7 @@ struct lt_parcel {
     bool alone;     // one record that has to be looked up before it is appended: a dedup id
     bool duplicate; // and was found: first says where
     bool fields;    // a record of it has system fields
+    int failed;     // why it was not stored, while it waits for those in front of it
     int unsure;     // of a duplicate: the sync of the first one has failed so
     leat_metadata first;
     bool futures; // some entry has one
@@ -63,7 +64,7 @@ struct lt_box {          // of one partition
     struct lt_partition *p;
     struct lt_parcel *open;  // NULL: none
     struct lt_list ready;    // to be appended
-    struct lt_list appended; // to be synced
+    struct lt_list appended; // to be synced; and what waits for them to be told
     bool sending, syncing;   // see invariant 2
     int64_t again_ns;        // the first ready one failed: not before; 0: at once
 };

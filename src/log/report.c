@@ -37,7 +37,8 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
                    const char *message) {
     parcel->status = status;
     parcel->error = error;
-    (void)snprintf(parcel->message, sizeof parcel->message, "%s", message);
+    if (message != parcel->message)
+        (void)snprintf(parcel->message, sizeof parcel->message, "%s", message);
     p->stats.batches++;
     p->stats.duplicates += parcel->duplicate;
     report_count(&p->stats, status, parcel->count);

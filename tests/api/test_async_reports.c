@@ -361,6 +361,28 @@ Test(async_reports, come_in_offset_order_through_faults_and_batches_of_any_size)
     }
 }
 
+Test(async_reports, of_what_failed_come_behind_those_that_wait_for_their_sync) {
+    for (enum async_mode mode = 0; mode < MODES; mode++)
+        for (int purge = 0; purge < 2; purge++) {
+            ok(async_open(mode, NULL, 0, 1,
+                          &(leat_producer_options){ .acks = LEAT_ACKS_DISK, .batch_bytes = 1 }));
+            ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, 0, 1, 0));
+            ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, purge ? LEAT_ENOSPC : LEAT_EACCESS, 1,
+                               0));
+            for (int i = 0; i < 3 - purge; i++)
+                ok(async_number(i, 0)); // the sync is still to come
+            gives(purge, purge ? leat_producer_purge(p) : 0);
+            cr_assert_eq(told.count, 0);
+            ok(async_pass(0));
+            all_told(mode, 3 - purge);
+            cr_assert_eq(told.one[0].status, LEAT_STORED);
+            cr_assert_eq(told.one[1].error, purge ? LEAT_EPURGED : LEAT_EACCESS);
+            cr_assert_neq(told.one[1].message[0], '\0');
+            cr_assert_eq(async_end(0), 2 - purge);
+            ok(leat_close_all(mq, 0));
+        }
+}
+
 // ---- nobody to be told
 
 Test(async_reports, without_acks_nothing_is_told_and_nothing_tried_again) {

@@ -46,11 +46,12 @@ static uint32_t draw(uint32_t *state) { // xorshift
     return *state;
 }
 
-// In threads that are not the test's nothing may fail by an assertion.
-static void expect(bool good) {
-    if (!good)
-        atomic_fetch_add(&wrong, 1);
-}
+// In threads that are not the test's nothing may fail by an assertion: wrong is the line of one.
+#define expect(good)                                                                               \
+    do {                                                                                           \
+        if (!(good))                                                                               \
+            atomic_store(&wrong, __LINE__);                                                        \
+    } while (0)
 
 static void note(struct slot *s, const leat_report *r) {
     for (int i = 0; i < s->of_batch; i++) {
@@ -63,8 +64,14 @@ static void note(struct slot *s, const leat_report *r) {
     }
 }
 
+static int64_t told_to[PARTITIONS]; // by callbacks, which come one at a time
+
 static void tell(leat_producer *from, const leat_report *r, void *ctx) {
     struct slot *s = ctx;
+    if (r->md.offset >= 0) {
+        expect(r->md.offset >= told_to[r->md.partition]);
+        told_to[r->md.partition] = r->md.offset + s->of_batch;
+    }
     expect(from == p && (r->record == NULL) == (s->of_batch > 1));
     note(s, r);
 }
@@ -194,7 +201,7 @@ static void look_at_stats(void) {
     cr_assert_eq(s.accepted, s.stored + s.not_stored + s.unknown + s.in_flight);
 }
 
-static void disturb(uint32_t *seed, bool polled) {
+static void disturb(uint32_t *seed, bool polled, bool poison) {
     int32_t partition = (int32_t)(draw(seed) % PARTITIONS);
     switch (draw(seed) % 8) {
     case 0:
@@ -210,6 +217,10 @@ static void disturb(uint32_t *seed, bool polled) {
         break;
     case 3:
         ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", partition, 0, 1, 1));
+        break;
+    case 4:
+        if (!poison)
+            ok(leat_sync(mq)); // of all: some batches find that theirs was done
         break;
     default:
         look_at_stats();
@@ -278,6 +289,7 @@ static void close_it(void) {
     struct slot last[LAST];
     int lost = 0;
     memset(last, 0, sizeof last);
+    memset(told_to, 0, sizeof told_to); // of another topic
     ok(leat_fault_clear(mq));
     ok(leat_fault_push(mq, LEAT_OP_APPEND, "last", 0, LEAT_ENOSPC, LEAT_FOREVER, 0));
     ok(leat_topic_open(mq, "last", &(leat_topic_options){ .partitions = 2 }, &t));
@@ -296,7 +308,8 @@ static void close_it(void) {
     cr_assert_gt(rc, LAST / 2 - 1, "%d", rc);
 }
 
-static void run(const leat_options *o, leat_producer_options options, bool poison) {
+static void run(const char *path, const leat_options *o, leat_producer_options options,
+                bool poison) {
     uint32_t seed = 4711;
     uint64_t sent = 0;
     bool polled = o->callbacks == LEAT_CALLBACKS_POLL;
@@ -310,16 +323,17 @@ static void run(const leat_options *o, leat_producer_options options, bool poiso
     options.buffer_memory_bytes = 6000;
     options.reports_max = 150;
     options.max_block_ms = LEAT_FOREVER;
-    ok(fixture_open(NULL, o, &(leat_topic_options){ .partitions = PARTITIONS }, &options));
+    ok(fixture_open(path, o, &(leat_topic_options){ .partitions = PARTITIONS }, &options));
     atomic_store(&running, THREADS);
     atomic_store(&wrong, 0);
+    memset(told_to, 0, sizeof told_to);
     for (int i = 0; i < THREADS; i++) {
         sender[i].number = i;
         sender[i].seed = 99 + (uint32_t)i;
         cr_assert_eq(pthread_create(&sender[i].thread, NULL, send_all, &sender[i]), 0);
     }
     for (int i = 0; atomic_load(&running) > 0; i++) {
-        disturb(&seed, polled);
+        disturb(&seed, polled, poison);
         if (poison && i == 20)
             ok(leat_fault_push(mq, LEAT_OP_SYNC, "t", 1, LEAT_EIO, 1, 0));
     }
@@ -334,31 +348,39 @@ static void run(const leat_options *o, leat_producer_options options, bool poiso
     cr_assert_eq(s.accepted, s.stored + s.not_stored + s.unknown);
     cr_assert_eq(s.in_flight_bytes + s.reports_waiting, 0);
     cr_assert_gt(s.retries, 0);
-    cr_assert_eq(wrong, 0);
+    cr_assert_eq(wrong, 0, "line %d", wrong);
     cr_assert(poison || s.unknown == 0);
     (void)read_all();
     check_slots();
     close_it();
-    cr_assert_eq(wrong, 0);
+    cr_assert_eq(wrong, 0, "line %d", wrong);
     (void)leat_close_all(mq, 0);
     free(found);
     free(sender);
 }
 
 Test(producer_stress, with_reports_on_a_thread) {
-    run(&(leat_options){ .seed = 1 }, (leat_producer_options){ .acks = LEAT_ACKS_LOG }, false);
+    run(NULL, &(leat_options){ .seed = 1 }, (leat_producer_options){ .acks = LEAT_ACKS_LOG },
+        false);
 }
 
 Test(producer_stress, with_reports_that_are_polled_for) {
-    run(&(leat_options){ .seed = 2, .callbacks = LEAT_CALLBACKS_POLL },
+    run(NULL, &(leat_options){ .seed = 2, .callbacks = LEAT_CALLBACKS_POLL },
         (leat_producer_options){ .acks = LEAT_ACKS_DISK }, false);
 }
 
 Test(producer_stress, without_threads) {
-    run(&(leat_options){ .seed = 3, .callbacks = LEAT_CALLBACKS_POLL, .threads = LEAT_NO_THREADS },
+    run(NULL,
+        &(leat_options){ .seed = 3, .callbacks = LEAT_CALLBACKS_POLL, .threads = LEAT_NO_THREADS },
         (leat_producer_options){ .acks = LEAT_ACKS_LOG }, false);
 }
 
 Test(producer_stress, with_a_partition_that_is_lost) {
-    run(&(leat_options){ .seed = 4 }, (leat_producer_options){ .acks = LEAT_ACKS_DISK }, true);
+    run(NULL, &(leat_options){ .seed = 4 }, (leat_producer_options){ .acks = LEAT_ACKS_DISK },
+        true);
+}
+
+Test(producer_stress, on_a_disk, .init = make_dir, .fini = drop_dir) {
+    run(dir, &(leat_options){ .seed = 5 }, (leat_producer_options){ .acks = LEAT_ACKS_DISK },
+        false);
 }
