@@ -660,7 +660,7 @@ LEAT_API int leat_batch_append(leat_batch *b, const leat_record *r);
 // follow. An empty batch is nothing, and fn is not called. Returns  as leat_send_async. Threads
 // [one] [cb]
 LEAT_API int leat_batch_send(leat_batch *b, leat_delivery_fn fn, void *ctx);
-// leat_batch_discard ends b and sends nothing. Threads  [one] [cb]
+// leat_batch_discard ends b and sends nothing, also after leat_shutdown. Threads  [one] [cb]
 LEAT_API int leat_batch_discard(leat_batch *b);
 
 // ---- consumer ----------------------------------------------------------------------------------

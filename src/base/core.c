@@ -130,11 +130,12 @@ int lt_begin(leat *mq, int where) {
     if (rc != 0 || !(mq->flags & LEAT_CRASHABLE))
         return rc;
     lt_lock(&mq->clock.lock);
-    bool shut = atomic_load(&mq->shut); // leat_crash sets it, then takes the lock to count
-    if (!shut)
+    // leat_crash sets both, then takes the lock to count.
+    bool over = atomic_load(where & LT_CALL_SHUT ? &mq->crashed : &mq->shut);
+    if (!over)
         mq->inside++;
     lt_unlock(&mq->clock.lock);
-    return shut ? lt_enter(mq, where) : 0;
+    return over ? lt_fail(LEAT_ECLOSED, "the store was shut down") : 0;
 }
 
 int lt_end_counted(leat *mq, int rc) {

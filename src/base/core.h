@@ -61,7 +61,8 @@ struct leat {
     _Atomic uint64_t read_gone; // by consumers that are closed; relaxed, the same
     unsigned fork_epoch;        // of the process that opened it
     atomic_bool shut;           // set once by leat_shutdown; seq_cst
-    atomic_bool crashed; // set once by leat_crash: what is stored is another handle's now; seq_cst
+    atomic_bool crashed; // set once by leat_crash: what is stored is another handle's, as soon as
+                         // the calls that are counted have left; seq_cst
     int inside;          // calls between lt_begin and lt_end; guarded by the clock's lock
     struct lt_clock clock;
     struct lt_courier courier;
@@ -95,7 +96,8 @@ enum { LT_CALL = 0, LT_CALL_CB = 1, LT_CALL_SHUT = 2 };
 int lt_enter(leat *mq, int where);
 // lt_begin is lt_enter for a call that may change what is stored, and lt_end its end: leat_crash
 // waits until all of them have ended. Returns  as lt_enter: not begun. Counts only where a crash
-// with threads was asked for (LEAT_CRASHABLE).
+// with threads was asked for (LEAT_CRASHABLE). With LT_CALL_SHUT it is LEAT_ECLOSED only when a
+// crash has begun.
 int lt_begin(leat *mq, int where);
 // Returns  rc. Others may close the store once it is called.
 int lt_end_counted(leat *mq, int rc);

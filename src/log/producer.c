@@ -251,8 +251,11 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
         lt_lock(&p->lock);
         uint64_t before = p->stats.not_stored + p->stats.unknown;
         lt_unlock(&p->lock);
-        if (lt_stores(mq))
+        // A crash waits for what this stores, or has begun: then it is given up.
+        if (lt_stores(mq) && lt_begin(mq, LT_CALL_SHUT) == 0) {
             producer_finish(p, atomic_load(&mq->shut) ? 0 : timeout_ms);
+            (void)lt_end(mq, 0);
+        }
         bool shut = atomic_load(&mq->shut);
         lt_lock(&p->lock);
         lost = (size_t)(p->stats.not_stored + p->stats.unknown - before);

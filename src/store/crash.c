@@ -239,12 +239,12 @@ int leat_crash(leat *mq, int how, leat **reopened) {
         return rc;
     if (atomic_exchange(&mq->shut, true))
         return lt_fail(LEAT_ECLOSED, "the store was shut down");
+    atomic_store(&mq->crashed, true); // before the calls are counted: see lt_begin
     lt_wake_all(mq);
     lt_service_end(mq);
     crash_wait_for_calls(mq);
     struct lt_crash *c = mq->crash;
     lt_dir_unlock(mq);
-    atomic_store(&mq->crashed, true);
     mq->os = &c->os;
     int cut = how == LEAT_POWER_CUT ? lt_crashable_cut(c->crashable, &mq->chance) : 0;
     if (cut < 0)

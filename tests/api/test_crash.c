@@ -667,6 +667,27 @@ Test(crash, the_users_allocator_has_all_back) {
         }
 }
 
+Test(crash, a_batch_by_hand_is_ended_and_freed_after_it) {
+    for (const struct kind *k = kinds; k < kinds_end; k++) {
+        leat_batch *b[2];
+        leat_record r = { .value = LEAT_STR("x") };
+        open_with(k, (leat_options){ .alloc = count_allocations, .seed = 1 });
+        open_topic(LEAT_ACKS_LOG);
+        for (int i = 0; i < 2; i++) {
+            ok(leat_batch_open(p, t, 0, &b[i]));
+            ok(leat_batch_append(b[i], &r));
+        }
+        old = mq;
+        ok(leat_crash(old, LEAT_KILL, &mq));
+        fails(LEAT_ECLOSED, leat_batch_append(b[0], &r));
+        fails(LEAT_ECLOSED, leat_batch_send(b[0], NULL, NULL));
+        ok(leat_batch_discard(b[1]));
+        ok(leat_close_all(old, 0));
+        close_kind(k);
+        cr_assert_eq(allocated, 0, "%s: %d not given back", k->name, allocated);
+    }
+}
+
 // Fails the n-th allocation. Whatever happens, nothing may leak and the old store must close.
 static int allocations_left;
 
@@ -830,6 +851,70 @@ Test(crash, what_other_threads_were_told_is_so) {
             ok(leat_topic_range(t, 0, &r));
             cr_assert_eq(r.end, acked, "%s, how %d: %d acknowledged, %d there", k->name, how, acked,
                          (int)r.end);
+            close_kind(k);
+        }
+}
+
+// A producer that is closed while the store crashes: what it sends then must be told as it is.
+struct closer {
+    pthread_t thread;
+    atomic_bool begun;
+    leat_producer *p;
+    int told[LEAT_UNKNOWN + 1]; // by status
+};
+
+static void count_told(leat_producer *from, const leat_report *r, void *ctx) {
+    struct closer *c = ctx;
+    (void)from;
+    c->told[r->status]++;
+}
+
+static void *close_in_thread(void *arg) {
+    struct closer *c = arg;
+    atomic_store(&c->begun, true);
+    (void)leat_producer_close(c->p, 60 * SECOND);
+    return NULL;
+}
+
+Test(crash, what_a_close_at_the_same_time_tells_is_so) {
+    enum { TIMES = 100, RECORDS = 24 };
+    for (const struct kind *k = kinds; k < kinds_end; k++)
+        for (int i = 0; i < (k->disk ? 2 : 2 * TIMES); i++) {
+            int how = i % 2 == 0 ? LEAT_KILL : LEAT_POWER_CUT;
+            struct closer c = { .p = NULL };
+            leat_producer_options o = { .acks = how == LEAT_KILL ? LEAT_ACKS_LOG : LEAT_ACKS_DISK,
+                                        .linger_ms = 60 * SECOND };
+            leat_record r = { .value = LEAT_STR("x") };
+            leat_topic_options many = { .partitions = RECORDS, .segment_bytes = 16384 };
+            open_with(k, (leat_options){ .seed = (uint64_t)i + 1 });
+            ok(leat_topic_open(mq, "t", &many, &t));
+            ok(leat_producer_open(mq, &o, &c.p));
+            for (int n = 0; n < RECORDS; n++) {
+                r.to_partition = LEAT_PARTITION(n);
+                ok(leat_send_async(c.p, t, &r, count_told, &c));
+            }
+            cr_assert_eq(pthread_create(&c.thread, NULL, close_in_thread, &c), 0);
+            while (!atomic_load(&c.begun))
+                (void)sched_yield();
+            old = mq;
+            ok(leat_crash(old, how, &mq));
+            cr_assert_eq(pthread_join(c.thread, NULL), 0);
+            ok(leat_close_all(old, 0));
+            leat_topic_options there = { .flags = LEAT_MUST_EXIST };
+            int stored = c.told[LEAT_STORED], unknown = c.told[LEAT_UNKNOWN];
+            int rc = leat_topic_open(mq, "t", &there, &t);
+            int64_t end = 0; // a power cut takes a topic in which nothing is on disk
+            if (rc != LEAT_ENOENT || stored > 0 || how == LEAT_KILL)
+                ok(rc);
+            for (int n = 0; n < RECORDS && rc == 0; n++) {
+                leat_range range;
+                ok(leat_topic_range(t, n, &range));
+                end += range.end;
+            }
+            cr_assert_eq(stored + unknown + c.told[LEAT_NOT_STORED], RECORDS);
+            cr_assert(end >= stored && end <= stored + unknown,
+                      "%s, how %d: %d stored, %d unknown, %d there", k->name, how, stored, unknown,
+                      (int)end);
             close_kind(k);
         }
 }
