@@ -280,11 +280,12 @@ int main(int argc, char **argv) {
         kill_drain();
     scratch_remove(kill_dir);
     int lost = atomic_load(&shared->complaints);
-    printf("%skills=%ld sends=%ld batches=%ld syncs=%ld commits=%ld acks=%ld opens=%ld cuts=%ld "
+    printf("%skills=%ld sends=%ld asyncs=%ld batches=%ld syncs=%ld commits=%ld acks=%ld opens=%ld "
+           "cuts=%ld "
            "under_way=%ld "
            "doubles=%ld lost=%d\n",
            shared->text, atomic_load(&shared->kills), atomic_load(&shared->sends),
-           atomic_load(&shared->batches), atomic_load(&shared->syncs),
+           atomic_load(&shared->asyncs), atomic_load(&shared->batches), atomic_load(&shared->syncs),
            atomic_load(&shared->commits), atomic_load(&shared->acks), atomic_load(&shared->opens),
            atomic_load(&shared->cuts), atomic_load(&shared->halves), kill_doubles, lost);
     (void)munmap(shared, sizeof *shared);

@@ -239,6 +239,54 @@ static bool kill_send_many(struct kill_store *s, int log) {
     return atomic_load(&shared->complaints) == 0;
 }
 
+// What the reports of one round of asynchronous sends need to know.
+struct kill_told {
+    struct kill_part *part;
+    int64_t offset;
+    bool disk;
+};
+
+static void kill_told(leat_producer *p, const leat_report *r, void *ctx) {
+    const struct kill_told *t = ctx;
+    (void)p;
+    if (r->status != LEAT_STORED || r->md.offset != t->offset)
+        kill_complain("a report: %d, %s, offset %lld, not %lld", r->status, r->message,
+                      (long long)r->md.offset, (long long)t->offset);
+    atomic_store(&t->part->acked, t->offset + 1);
+    if (t->disk)
+        atomic_store(&t->part->on_disk, t->offset + 1);
+}
+
+// The same, asynchronously: what goes to a partition lingers until the flush, and is a batch.
+static bool kill_send_async(struct kill_store *s, int log) {
+    static struct kill_batch b;
+    static struct kill_told told[KILL_BATCH];
+    bool disk = kill_random(10) == 0;
+    leat_producer *producer = disk ? s->safe : s->fast;
+    kill_make_batch(&b, log);
+    s->sends += b.count;
+    if (s->sends > KILL_ROUND_SENDS)
+        return true;
+    struct kill_part *p = shared->log[log].part;
+    for (int i = 0; i < KILL_PARTS; i++)
+        atomic_store(&p[i].tried, b.to[i]);
+    for (int i = 0; i < b.count; i++) {
+        told[i] = (struct kill_told){ &p[b.r[i].to_partition - 1], b.offset[i], disk };
+        if (!kill_is("send async",
+                     leat_send_async(producer, s->t[log], &b.r[i], kill_told, &told[i]), 0))
+            return false;
+    }
+    if (!kill_is("flush", leat_flush(producer, LEAT_FOREVER), 0))
+        return false;
+    for (int i = 0; i < KILL_PARTS; i++)
+        if (atomic_load(&p[i].acked) != b.to[i])
+            kill_complain("flushed, and told to %lld of %lld", (long long)atomic_load(&p[i].acked),
+                          (long long)b.to[i]);
+    atomic_fetch_add(&shared->sends, b.count);
+    atomic_fetch_add(&shared->asyncs, b.count);
+    return atomic_load(&shared->complaints) == 0;
+}
+
 // All that was acknowledged is on disk then.
 static bool kill_sync(struct kill_store *s) {
     if (!kill_is("sync", leat_sync(s->mq), 0))
@@ -401,6 +449,8 @@ static bool kill_step(struct kill_store *s) {
     unsigned what = kill_random(1000);
     int log = LOG_FIRST + (int)kill_random(LOG_LAST - LOG_FIRST + 1);
     int part = (int)kill_random(KILL_PARTS);
+    if (what < 30)
+        return !s->t[log] || kill_send_async(s, log);
     if (what < 360)
         return !s->t[log] || kill_send(s, log, part);
     if (what < 400) {
@@ -429,7 +479,11 @@ static bool kill_step(struct kill_store *s) {
 static bool kill_take_up(struct kill_store *s) {
     char name[32];
     leat_topic_options o = { .flags = LEAT_MUST_EXIST };
-    leat_producer_options fast = { .acks = LEAT_ACKS_LOG }, safe = { .acks = LEAT_ACKS_DISK };
+    leat_producer_options fast = { .acks = LEAT_ACKS_LOG,
+                                   .linger_ms = 100000,
+                                   .batch_bytes = KILL_BATCH * (KILL_VALUE_MAX + 100) },
+                          safe = fast;
+    safe.acks = LEAT_ACKS_DISK;
     if (!kill_open(s, false) ||
         !kill_is("producer open", leat_producer_open(s->mq, &fast, &s->fast), 0) ||
         !kill_is("producer open", leat_producer_open(s->mq, &safe, &s->safe), 0) ||

@@ -55,7 +55,7 @@ struct kill_shared {
     struct kill_log log[LOGS];
     struct kill_ledger queue[QUEUES];
     _Atomic int32_t copy[KILL_MESSAGES]; // of the dead-letter queue: of which offset + 1
-    _Atomic long kills, sends, batches, syncs, commits, acks, opens;
+    _Atomic long kills, sends, asyncs, batches, syncs, commits, acks, opens;
     _Atomic long cuts, halves; // unfinished tails that were cut; calls under way that had happened
     _Atomic int complaints;
     char text[4096];
