@@ -2,12 +2,14 @@
 // sim: the crash simulator (tests/crash/test_simulator.c says what it is for).
 //
 //  sim_work    small workloads, and carrying them out over lib/crash_os.h: a trace and facts
+//  sim_async   the part of that which is sent asynchronously (lib/sim_drive.h)
 //  sim_oracle  what is owed at a moment, and holding the topics of a state to it
 //  sim_queue   the same of its queue
 //  sim_try     one state: open it, look, write, close, open, look again
 //  sim_states  which states a point of the trace can leave, and going through them
 //
-// A fact is what one call did and when: between two places in the trace. A moment is a place in the
+// A fact is what one call did and when: between two places in the trace. What is sent
+// asynchronously has returned when its report came. A moment is a place in the
 // trace, and how the process died there; what had returned by then was promised.
 #ifndef LEAT_TESTS_LIB_SIM_H
 #define LEAT_TESTS_LIB_SIM_H
@@ -17,7 +19,7 @@
 #include "lib/crash_os.h"
 
 enum { SIM_A, SIM_B, SIM_Q, SIM_D, SIM_TOPICS };
-enum { SIM_PARTS = 2, SIM_TRIES = 2, SIM_FACTS = 200, SIM_OFFSETS = 256 };
+enum { SIM_PARTS = 2, SIM_TRIES = 2, SIM_FACTS = 200, SIM_OFFSETS = 256, SIM_ID = 16 };
 extern const char *const sim_topic_name[SIM_TOPICS];
 extern const int sim_topic_parts[SIM_TOPICS];
 
@@ -31,6 +33,7 @@ enum sim_what {
     SIM_MADE,
     SIM_GONE,
     SIM_SENT,
+    SIM_REPEATED, // sent again by its id: what there is of it is at offset
     SIM_COMMITTED,
     SIM_QUEUE_MADE,
     SIM_RECEIVED,
@@ -45,10 +48,12 @@ struct sim_fact {
     enum sim_what what;
     uint32_t from, to; // of the trace, while the call was made
     int topic, life, part;
-    int64_t offset; // committed: the position; received: of the message
+    int64_t offset; // committed: the position; received: of the message; -1: never in the log
     int64_t size;   // of the value
     bool disk;
-    int batch; // sent with others of that number; 0: alone
+    int batch;  // stored with others of that number and part; 0: alone
+    bool whole; // a batch made by hand, with one report
+    int id;     // its dedup id; 0: none
 };
 
 struct sim_run { // a workload that was carried out
@@ -62,6 +67,7 @@ struct sim_run { // a workload that was carried out
     bool dead;                     // with a dead-letter queue
     bool kept;                     // the dead stay in place
     int64_t retention[SIM_TOPICS]; // in bytes; 0: everything is kept
+    int64_t window[SIM_TOPICS];    // of dedup ids; 0: none
     int many, batches;
 };
 
@@ -71,7 +77,8 @@ struct sim_found { // in a state
     int64_t begin[SIM_TOPICS][SIM_PARTS], records_end[SIM_TOPICS][SIM_PARTS];
     int64_t end[SIM_TOPICS][SIM_PARTS];
     int64_t committed[SIM_TOPICS][SIM_PARTS];
-    bool here[SIM_TOPICS][SIM_PARTS][SIM_OFFSETS]; // offsets that have a record: others are gaps
+    // 0: no record, a gap; else the number of its fact, plus 1
+    int16_t here[SIM_TOPICS][SIM_PARTS][SIM_OFFSETS];
     bool queue;
 };
 
@@ -124,6 +131,8 @@ _Noreturn void sim_broken(const char *what, int rc);
 void sim_value_make(int number, size_t size, char *out);
 int sim_value_number(const leat_message *m);
 bool sim_value_right(const leat_message *m, int number);
+// sim_id makes a dedup id of a number.
+leat_bytes sim_id(int number, char out[SIM_ID]);
 
 int sim_store_open(struct crash_os *os, int32_t write, leat **mq);
 // sim_store_kill frees the store as if its process was killed: nothing more is written.
@@ -145,6 +154,8 @@ bool sim_check_queue(struct sim_look *l);
 
 // sim_send_more sends n records to each topic, on disk, as facts of after the crash.
 bool sim_send_more(struct sim_look *l, int n);
+// sim_repeat sends the last records again by their ids, where the topic has a window for them.
+bool sim_repeat(const struct sim_look *l);
 bool sim_reopen(struct sim_look *l, const char *when);
 // sim_try looks at the state that os holds. *found: what is in it.
 bool sim_try(struct crash_os *os, struct sim_run *r, const struct sim_moment *w,

@@ -81,7 +81,11 @@ bool sim_safe(const struct sim_moment *w, const struct sim_run *r, const struct 
         if (g->what == SIM_SYNCED &&
             (f->what == SIM_SENT || f->what == SIM_COMMITTED || f->what == SIM_MADE))
             return true;
-        if (g->what == SIM_SENT && g->disk && g->topic == f->topic && g->life == f->life &&
+        if (g->what == SIM_REPEATED && g->disk && f->what == SIM_SENT && g->topic == f->topic &&
+            g->life == f->life && g->part == f->part && f->offset <= g->offset)
+            return true;
+        if (g->what == SIM_SENT && g->disk && g->offset >= 0 && g->topic == f->topic &&
+            g->life == f->life &&
             (f->what == SIM_MADE || (f->what == SIM_SENT && f->part == g->part)))
             return true;
     }
@@ -155,8 +159,8 @@ static bool check_batches(const struct sim_look *l, int topic, int part) {
         if (f->batch == 0 || f->topic != topic || f->part != part || f->life != n->life[topic] ||
             f->offset != end - 1 || end <= n->begin[topic][part])
             continue;
-        for (const struct sim_fact *g = f + 1; g->batch == f->batch; g++)
-            if (g->part == part && f - l->r->fact < l->w->old &&
+        for (const struct sim_fact *g = f + 1; g < l->r->fact + l->r->facts; g++)
+            if (g->batch == f->batch && g->part == part && f - l->r->fact < l->w->old &&
                 !(l->w->base && l->w->base->records_end[topic][part] != end))
                 return sim_fail(l->r, "%s:%d ends at %lld, in the middle of a batch",
                                 sim_topic_name[topic], part, (long long)end);
@@ -223,7 +227,7 @@ static bool check_records(const struct sim_look *l, leat_consumer *c, int topic,
                                 sim_topic_name[topic], part);
             next = m[i].offset + 1;
             if (m[i].offset < SIM_OFFSETS)
-                l->found->here[topic][part][m[i].offset] = true;
+                l->found->here[topic][part][m[i].offset] = (int16_t)(f - l->r->fact + 1);
         }
     if (n < 0)
         return sim_fail(l->r, "%s:%d cannot be read: %s", sim_topic_name[topic], part,

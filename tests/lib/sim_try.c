@@ -10,7 +10,9 @@ static bool make_again(struct sim_look *l, int topic) {
         life = f->what == SIM_MADE && f->topic == topic ? f->life : life;
     if (life == 0 || topic >= SIM_Q)
         return true; // the workload has none, or it is the queue's
-    leat_topic_options o = { .partitions = sim_topic_parts[topic], .segment_bytes = 16384 };
+    leat_topic_options o = { .partitions = sim_topic_parts[topic],
+                             .segment_bytes = 16384,
+                             .dedup_window_count = l->r->window[topic] };
     struct sim_fact *f = &l->r->fact[l->r->facts++];
     *f = (struct sim_fact){ .what = SIM_MADE, .topic = topic, .life = life + 1 };
     f->from = l->os->recording ? (uint32_t)l->os->trace.count : 0;
@@ -27,6 +29,63 @@ static bool make_again(struct sim_look *l, int topic) {
         old |= strcmp(lag[i].topic, sim_topic_name[topic]) == 0;
     return old ? sim_fail(l->r, "topic %s was made anew and is not empty", sim_topic_name[topic])
                : true;
+}
+
+static bool id_here(const struct sim_look *l, int topic, int id) {
+    for (int part = 0; part < sim_topic_parts[topic]; part++)
+        for (int o = 0; o < SIM_OFFSETS; o++) {
+            int number = l->found->here[topic][part][o];
+            if (number > 0 && l->r->fact[number - 1].id == id)
+                return true;
+        }
+    return false;
+}
+
+// An id that was sent and is in no record, so that it is none; else one of the fact's own.
+static int lost_id(const struct sim_look *l, int topic, int number) {
+    for (const struct sim_fact *f = l->r->fact + number; f-- > l->r->fact;) {
+        bool after = f - l->r->fact >= l->w->old; // of after the crash: it may have this one
+        if (f->what == SIM_SENT && f->topic == topic && f->id > 0 &&
+            (after || id_here(l, topic, f->id)))
+            break;
+        if (f->what == SIM_SENT && f->topic == topic && f->id > 0)
+            return f->id;
+    }
+    return number + 1;
+}
+
+enum { REPEATS = 3 };
+
+bool sim_repeat(const struct sim_look *l) {
+    static const leat_producer_options at_log = { .acks = LEAT_ACKS_LOG };
+    leat_producer *p;
+    bool ok = true;
+    sim_must("producer", leat_producer_open(l->mq, &at_log, &p));
+    for (int topic = 0; topic < SIM_Q; topic++)
+        for (int part = 0;
+             l->r->window[topic] > 0 && l->found->there[topic] && part < sim_topic_parts[topic];
+             part++) {
+            int64_t o = l->found->records_end[topic][part];
+            for (int n = 0; ok && n < REPEATS && o-- > l->found->begin[topic][part];) {
+                int number = l->found->here[topic][part][o];
+                if (number == 0)
+                    continue;
+                n++;
+                char id[SIM_ID];
+                leat_metadata md;
+                leat_record r = { .value = leat_str("a repeat"),
+                                  .dedup_id = sim_id(l->r->fact[number - 1].id, id) };
+                int rc = leat_send(p, l->t[topic], &r, &md);
+                if (rc != 0)
+                    ok = sim_fail(l->r, "a repeat: %s", leat_errmsg());
+                else if (!md.duplicate || md.partition != part || md.offset != o)
+                    ok = sim_fail(l->r, "%s:%d offset %lld: its repeat is at %d:%lld",
+                                  sim_topic_name[topic], part, (long long)o, md.partition,
+                                  (long long)md.offset);
+            }
+        }
+    sim_must("producer close", leat_producer_close(p, 0));
+    return ok;
 }
 
 // Sends some records to each topic, on disk, as facts of after the crash.
@@ -55,11 +114,18 @@ bool sim_send_more(struct sim_look *l, int n) {
             sim_value_make(number, sizeof value, value);
             leat_record r = { .value = { value, sizeof value }, .to_partition = LEAT_PARTITION(0) };
             leat_metadata md;
+            char id[SIM_ID];
+            f->id = l->r->window[topic] > 0 ? lost_id(l, topic, number) : 0;
+            if (f->id > 0)
+                r.dedup_id = sim_id(f->id, id);
             int rc = leat_send(p, l->t[topic], &r, &md);
             f->offset = md.offset;
             f->to = l->os->recording ? (uint32_t)l->os->trace.count : 0;
             if (rc != 0)
                 ok = sim_fail(l->r, "a send after the crash: %s", leat_errmsg());
+            else if (md.duplicate)
+                ok = sim_fail(l->r, "%s:0 has id %d at %lld, which was lost", sim_topic_name[topic],
+                              f->id, (long long)md.offset);
             else if (md.offset < l->found->committed[topic][0])
                 ok = sim_fail(l->r, "%s:0 offset %lld is used again: it was committed",
                               sim_topic_name[topic], (long long)md.offset);
@@ -104,7 +170,7 @@ bool sim_try(struct crash_os *os, struct sim_run *r, const struct sim_moment *w,
     bool ok = sim_check_store(&l);
     more = *found;
     l.found = &more;
-    ok = ok && sim_send_more(&l, 1 + (int)(hash % 4));
+    ok = ok && sim_repeat(&l) && sim_send_more(&l, 1 + (int)(hash % 4));
     if (!close_store(&l, ok) || !sim_reopen(&l, "after a clean close"))
         return false;
     struct sim_moment then = { .at = w->at,
@@ -119,5 +185,5 @@ bool sim_try(struct crash_os *os, struct sim_run *r, const struct sim_moment *w,
         then.at2 = w->at2; // what was sent after the second crash has no place in a trace
     l.w = &then;
     l.found = &after;
-    return close_store(&l, sim_check_store(&l));
+    return close_store(&l, sim_check_store(&l) && sim_repeat(&l));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "lib/sim.h"
+#include "lib/sim_drive.h"
 #include "log/log.h"
 #include "store/store.h"
 
@@ -9,7 +9,7 @@
 
 const char *const sim_topic_name[SIM_TOPICS] = { "a", "b", "q", "d" };
 const int sim_topic_parts[SIM_TOPICS] = { 2, 1, 1, 1 };
-enum { DELAY_MS = 1000, HELD_MAX = 8 };
+enum { DELAY_MS = 1000 };
 
 // The words of a workload:
 //   topic T, delete T        make it, delete it
@@ -27,6 +27,8 @@ enum { DELAY_MS = 1000, HELD_MAX = 8 };
 //   sync, reopen             leat_sync; close and open
 //   killed                   kill -9 and open: what was not synced is still not synced
 //   many N                   make N topics of no further use
+//   window T N               the next topic T remembers N dedup ids, and each record has one
+// and those of lib/sim_drive.h.
 static const struct sim_workload workloads[] = {
     { "append", "topic b, log b 3x100, disk b 1x40, log b 3x300, disk b 1x700, log b 2x50" },
     { "two-partitions", "topic a, disk a 2x60, log a 4x200, disk a 1x60, reopen, log a 3x60, "
@@ -86,6 +88,46 @@ static const struct sim_workload workloads[] = {
     { "dead-letters",
       "queue dead, disk q 1x50, log q 2x50, receive 2, nack, nack, receive 2, nack, "
       "ack, receive 1, nack, receive 1, nack, reopen" },
+    { "async",
+      "topic b, async b 3x100, flush, async b 2x300, told, linger, told, async b 2x40, log b "
+      "1x40, async b 4x1200, told, async-disk b 3x60, linger, told, async-disk b 2x900, "
+      "flush, async b 2x30, purge, async b 1x70, flush, async b 2x50, reopen, log b 1x9" },
+    { "async-parts", "topic a, async-disk a 4x60, flush, async a 8x900, told, linger, told, disk a "
+                     "1x10, async a 4x1500, flush, async-disk a 6x1500, told, linger, flush, "
+                     "async-disk a 2x5000, told, async-disk a 3x10, reopen, async a 2x8, flush" },
+    { "async-killed", "topic b, async b 3x100, flush, async b 2x50, killed, async-disk b 3x64, "
+                      "linger, killed, async b 5x1200, killed, async-disk b 7x1200, told, killed, "
+                      "async b 3x64, linger, killed, disk b 1x64, async b 3x64, flush" },
+    { "async-same-size", "topic b, async b 3x64, flush, async-disk b 2x64, flush, async b 5x64, "
+                         "linger, killed, async b 4x64, log b 2x64, async b 9x700, flush, async b "
+                         "3x64, purge, reopen, async b 3x64, flush, disk b 1x64" },
+    { "async-rolls",
+      "topic b, async b 5x3000, told, async b 4x3900, flush, async-disk b 5x3500, "
+      "told, linger, told, async b 1x17000, async b 2x20, flush, sync, async b 3x40, "
+      "flush" },
+    { "direct", "topic b, direct b 3x60, flush, direct-disk b 3x64, told, linger, told, direct b "
+                "6x600, async b 2x64, direct b 2x64, flush, direct-disk b 2x64, killed, direct b "
+                "4x64, told, direct b 1x64, reopen, direct-disk b 2x1900, flush" },
+    { "direct-parts", "topic a, async a 3x60, direct a 3x60, async a 3x60, flush, disk a 2x30, "
+                      "async-disk a 3x64, direct-disk a 4x64, told, linger, killed, direct a 5x64, "
+                      "linger, flush" },
+    { "async-refused",
+      "topic b, disk b 1x40, refuse b 2, async b 3x64, linger, direct b 2x64, async b 2x64, told, "
+      "retry, told, retry, retry, told, flush, refuse b 1, async-disk b 2x64, linger, direct-disk "
+      "b 2x64, told, retry, flush, refuse b 1, async b 2x64, linger, purge, async b "
+      "1x64, flush" },
+    { "async-deleted", "topic b, topic a, disk b 1x30, async b 3x30, async a 2x30, delete b, told, "
+                       "linger, told, topic b, async b 2x30, flush, async-disk b 2x30, linger, "
+                       "delete b, flush, topic b, async-disk b 2x30, flush" },
+    { "ids", "window b 100, topic b, log b 2x64, disk b 1x64, again b 2, again-disk b 3, log b "
+             "3x64, again b 3, flush, killed, again b 4, flush, log b 1x64, reopen, again-disk b "
+             "5, flush, batch b 3x64, again b 3, flush" },
+    { "ids-async",
+      "window a 100, topic a, async a 3x64, again a 2, flush, async-disk a 3x64, linger, "
+      "told, again-disk a 3, flush, killed, async a 2x5000, again a 2, flush, async a "
+      "3x64, purge, async-disk a 1x64, flush, reopen, again a 5, flush" },
+    { "ids-rolls", "window b 8, topic b, disk b 1x5000, log b 5x5000, again b 4, flush, log b "
+                   "4x5000, again b 6, flush, killed, again b 6, flush, log b 1x64" },
     { "dead-killed", "queue dead, log q 2x50, receive 1, killed, receive 1, killed, receive 1, "
                      "nack, receive 1, nack" },
 };
@@ -93,11 +135,6 @@ static const struct sim_workload workloads[] = {
 const struct sim_workload *sim_workload(int number) {
     return (size_t)number < sizeof workloads / sizeof *workloads ? &workloads[number] : NULL;
 }
-
-struct sim_step {
-    char verb[16], word[16]; // word: "" if there is none
-    int topic, n, size;
-};
 
 // Takes one step off *steps. Returns false at the end.
 static bool step_next(const char **steps, struct sim_step *s) {
@@ -146,24 +183,11 @@ bool sim_value_right(const leat_message *m, int number) {
     return memcmp(is, want, n) == 0 && (size == n || memcmp(is + n, is + n - 26, size - n) == 0);
 }
 
-// ---- carrying out a workload
+leat_bytes sim_id(int number, char out[SIM_ID]) {
+    return (leat_bytes){ out, (size_t)snprintf(out, SIM_ID, "id-%d", number) };
+}
 
-struct driver {
-    struct sim_run *r;
-    struct crash_os *os;
-    leat *mq;
-    leat_producer *log, *disk;
-    leat_topic *t[SIM_TOPICS];
-    leat_consumer *c;
-    int c_topic;
-    leat_queue *q;
-    leat_message held[HELD_MAX];
-    int held_count;
-    int life[SIM_TOPICS];
-    bool durable;
-    int64_t next[SIM_TOPICS][SIM_PARTS];
-    int64_t polled[SIM_PARTS];
-};
+// ---- carrying out a workload
 
 int sim_store_open(struct crash_os *os, int32_t write, leat **mq) {
     leat_options o = {
@@ -181,7 +205,7 @@ void sim_store_kill(leat *mq) {
     (void)leat_close_all(mq, 0);
 }
 
-static struct sim_fact *begin(struct driver *d, enum sim_what what) {
+struct sim_fact *sim_fact_begin(struct sim_driver *d, enum sim_what what) {
     struct sim_run *r = d->r;
     if (r->facts == SIM_FACTS)
         sim_broken("too many facts", 0);
@@ -191,21 +215,27 @@ static struct sim_fact *begin(struct driver *d, enum sim_what what) {
 }
 
 // The call has returned; what it did becomes part of the next point.
-static void end(struct driver *d, struct sim_fact *f) {
+void sim_fact_end(struct sim_driver *d, struct sim_fact *f) {
     if (f)
         f->to = (uint32_t)d->os->trace.count;
     crash_os_point(d->os);
 }
 
-static void drive_open(struct driver *d) {
-    static const leat_producer_options at_log = { .acks = LEAT_ACKS_LOG };
+static void drive_open(struct sim_driver *d) {
+    leat_producer_options o = { .acks = LEAT_ACKS_LOG,
+                                .callbacks = LEAT_CALLBACKS_POLL,
+                                .linger_ms = SIM_LINGER_MS,
+                                .retry_backoff_ms = SIM_BACKOFF_MS,
+                                .batch_bytes = SIM_BATCH_BYTES };
     sim_must("open", sim_store_open(d->os, d->r->write, &d->mq));
-    sim_must("producer", leat_producer_open(d->mq, &at_log, &d->log));
-    sim_must("producer", leat_producer_open(d->mq, NULL, &d->disk));
-    leat_topic_options o = { .flags = LEAT_MUST_EXIST };
+    sim_must("producer", leat_producer_open(d->mq, &o, &d->log));
+    o.acks = LEAT_ACKS_DISK;
+    sim_must("producer", leat_producer_open(d->mq, &o, &d->disk));
+    leat_topic_options there = { .flags = LEAT_MUST_EXIST };
     for (int i = 0; i < SIM_TOPICS; i++)
         if (d->t[i])
-            sim_must("topic", leat_topic_open(d->mq, sim_topic_name[i], &o, &d->t[i]));
+            sim_must("topic", leat_topic_open(d->mq, sim_topic_name[i], &there, &d->t[i]));
+    sim_async_open(d);
     if (d->q)
         sim_must("queue",
                  leat_queue_open(d->mq, d->r->queue_topic == SIM_Q ? "q" : "over", NULL, &d->q));
@@ -214,22 +244,27 @@ static void drive_open(struct driver *d) {
     crash_os_point(d->os);
 }
 
-static void drive_close_children(struct driver *d) {
+static void drive_close_children(struct sim_driver *d) {
     if (d->c)
         sim_must("consumer close", leat_consumer_close(d->c));
     for (int i = 0; i < d->held_count; i++)
         sim_must("release", leat_message_release(d->mq, &d->held[i]));
     if (d->q)
         sim_must("queue close", leat_queue_close(d->q));
-    sim_must("producer close", leat_producer_close(d->log, 0));
-    sim_must("producer close", leat_producer_close(d->disk, 0));
 }
 
-static void drive_topic(struct driver *d, int topic) {
+// What waits is sent, and told.
+static void drive_close_producers(struct sim_driver *d) {
+    sim_async_close(d->log, d);
+    sim_async_close(d->disk, d);
+}
+
+static void drive_topic(struct sim_driver *d, int topic) {
     leat_topic_options o = { .partitions = sim_topic_parts[topic],
                              .segment_bytes = 16384,
-                             .retention_bytes = d->r->retention[topic] };
-    struct sim_fact *f = begin(d, SIM_MADE);
+                             .retention_bytes = d->r->retention[topic],
+                             .dedup_window_count = d->r->window[topic] };
+    struct sim_fact *f = sim_fact_begin(d, SIM_MADE);
     f->topic = topic;
     f->life = ++d->life[topic];
     if (topic == SIM_Q || topic == SIM_D) { // as queues make theirs, but with small segments
@@ -243,23 +278,23 @@ static void drive_topic(struct driver *d, int topic) {
         sim_must("topic", leat_topic_open(d->mq, sim_topic_name[topic], &o, &d->t[topic]));
     }
     memset(d->next[topic], 0, sizeof d->next[topic]);
-    end(d, f);
+    sim_fact_end(d, f);
 }
 
-static void drive_delete(struct driver *d, int topic) {
-    struct sim_fact *f = begin(d, SIM_GONE);
+static void drive_delete(struct sim_driver *d, int topic) {
+    struct sim_fact *f = sim_fact_begin(d, SIM_GONE);
     f->topic = topic;
     f->life = d->life[topic];
     sim_must("delete", leat_topic_delete(d->mq, sim_topic_name[topic]));
     d->t[topic] = NULL;
-    end(d, f);
+    sim_fact_end(d, f);
 }
 
 // A fact of one record, which is r from then on.
-static struct sim_fact *drive_record(struct driver *d, const struct sim_step *s, int i,
-                                     bool on_disk, leat_record *r) {
-    static char value[16][32 * 1024];
-    struct sim_fact *f = begin(d, SIM_SENT);
+struct sim_fact *sim_fact_record(struct sim_driver *d, const struct sim_step *s, int i,
+                                 bool on_disk, leat_record *r) {
+    static char value[16][32 * 1024], id[16][SIM_ID];
+    struct sim_fact *f = sim_fact_begin(d, SIM_SENT);
     f->topic = s->topic;
     f->life = d->life[s->topic];
     f->part = i % sim_topic_parts[s->topic];
@@ -269,27 +304,31 @@ static struct sim_fact *drive_record(struct driver *d, const struct sim_step *s,
     sim_value_make((int)(f - d->r->fact), (size_t)f->size, value[i % 16]);
     *r = (leat_record){ .value = { value[i % 16], (size_t)f->size },
                         .to_partition = LEAT_PARTITION(f->part) };
+    if (d->r->window[s->topic] > 0 && !strstr(s->verb, "direct")) {
+        f->id = (int)(f - d->r->fact) + 1;
+        r->dedup_id = sim_id(f->id, id[i % 16]);
+    }
     return f;
 }
 
-static void drive_send(struct driver *d, const struct sim_step *s, bool on_disk) {
+static void drive_send(struct sim_driver *d, const struct sim_step *s, bool on_disk) {
     for (int i = 0; i < s->n; i++) {
         leat_record r;
         leat_metadata md;
-        struct sim_fact *f = drive_record(d, s, i, on_disk, &r);
+        struct sim_fact *f = sim_fact_record(d, s, i, on_disk, &r);
         sim_must("send", leat_send(on_disk ? d->disk : d->log, d->t[s->topic], &r, &md));
         if (md.offset != f->offset)
             sim_broken("a send got another offset", 0);
-        end(d, f);
+        sim_fact_end(d, f);
     }
 }
 
-static void drive_batch(struct driver *d, const struct sim_step *s, bool on_disk) {
+static void drive_batch(struct sim_driver *d, const struct sim_step *s, bool on_disk) {
     leat_record r[16];
     leat_metadata md[16];
     int first = d->r->facts, batch = ++d->r->batches;
     for (int i = 0; i < s->n; i++)
-        drive_record(d, s, i, on_disk, &r[i])->batch = batch;
+        sim_fact_record(d, s, i, on_disk, &r[i])->batch = batch;
     sim_must("send many",
              leat_send_many(on_disk ? d->disk : d->log, d->t[s->topic], r, (size_t)s->n, md));
     for (int i = 0; i < s->n; i++) {
@@ -298,10 +337,10 @@ static void drive_batch(struct driver *d, const struct sim_step *s, bool on_disk
             sim_broken("a batch got other offsets", 0);
         f->to = (uint32_t)d->os->trace.count;
     }
-    end(d, NULL);
+    sim_fact_end(d, NULL);
 }
 
-static void drive_poll(struct driver *d, const struct sim_step *s) {
+static void drive_poll(struct sim_driver *d, const struct sim_step *s) {
     leat_consumer_options one = { .max_poll_records = 1,
                                   .commit_acks = d->durable ? LEAT_ACKS_DISK : 0 };
     if (!d->c) {
@@ -318,15 +357,15 @@ static void drive_poll(struct driver *d, const struct sim_step *s) {
             sim_broken("nothing to poll", 0);
         d->polled[m->partition] = m->offset + 1;
     }
-    end(d, NULL);
+    sim_fact_end(d, NULL);
 }
 
-static void drive_commit(struct driver *d) {
+static void drive_commit(struct sim_driver *d) {
     struct sim_fact *f[SIM_PARTS] = { NULL };
     for (int i = 0; i < sim_topic_parts[d->c_topic]; i++) {
         if (d->polled[i] < 0)
             continue;
-        f[i] = begin(d, SIM_COMMITTED);
+        f[i] = sim_fact_begin(d, SIM_COMMITTED);
         f[i]->topic = d->c_topic;
         f[i]->life = d->life[d->c_topic];
         f[i]->part = i;
@@ -338,10 +377,10 @@ static void drive_commit(struct driver *d) {
         if (f[i])
             f[i]->to = (uint32_t)d->os->trace.count;
     memset(d->polled, -1, sizeof d->polled);
-    end(d, NULL);
+    sim_fact_end(d, NULL);
 }
 
-static void drive_queue(struct driver *d, const struct sim_step *s) {
+static void drive_queue(struct sim_driver *d, const struct sim_step *s) {
     bool over = strcmp(s->word, "over") == 0, dead = strcmp(s->word, "dead") == 0;
     bool kept = strcmp(s->word, "kept") == 0;
     leat_queue_options o = { .deliveries_max = dead || kept ? SIM_TRIES : LEAT_UNLIMITED,
@@ -355,15 +394,15 @@ static void drive_queue(struct driver *d, const struct sim_step *s) {
     d->r->queue_topic = over ? SIM_A : SIM_Q;
     d->r->dead = dead;
     d->r->kept = kept;
-    struct sim_fact *f = begin(d, SIM_QUEUE_MADE);
+    struct sim_fact *f = sim_fact_begin(d, SIM_QUEUE_MADE);
     sim_must("queue", leat_queue_open(d->mq, over ? "over" : "q", &o, &d->q));
-    end(d, f);
+    sim_fact_end(d, f);
 }
 
-static void drive_receive(struct driver *d, const struct sim_step *s) {
+static void drive_receive(struct sim_driver *d, const struct sim_step *s) {
     for (int i = 0; i < s->n; i++) {
         leat_message *m = &d->held[d->held_count++];
-        struct sim_fact *f = begin(d, SIM_RECEIVED);
+        struct sim_fact *f = sim_fact_begin(d, SIM_RECEIVED);
         int n = leat_queue_receive(d->q, 0, m, 1);
         sim_must("receive", n);
         if (n != 1)
@@ -371,83 +410,86 @@ static void drive_receive(struct driver *d, const struct sim_step *s) {
         f->topic = d->r->queue_topic;
         f->part = m->partition;
         f->offset = m->offset;
-        end(d, f);
+        sim_fact_end(d, f);
     }
 }
 
-static leat_message drive_oldest(struct driver *d) {
+static leat_message drive_oldest(struct sim_driver *d) {
     leat_message m = d->held[0];
     memmove(d->held, d->held + 1, (size_t)--d->held_count * sizeof m);
     return m;
 }
 
-static void drive_ack(struct driver *d) {
+static void drive_ack(struct sim_driver *d) {
     leat_message m = drive_oldest(d);
-    struct sim_fact *f = begin(d, SIM_ACKED);
+    struct sim_fact *f = sim_fact_begin(d, SIM_ACKED);
     f->topic = d->r->queue_topic;
     f->part = m.partition;
     f->offset = m.offset;
     f->disk = d->durable;
     sim_must("ack", leat_queue_ack(d->q, &m));
-    end(d, f);
+    sim_fact_end(d, f);
 }
 
-static void drive_nack(struct driver *d, int64_t delay_ms) {
+static void drive_nack(struct sim_driver *d, int64_t delay_ms) {
     leat_message m = drive_oldest(d);
     bool tried = (d->r->dead || d->r->kept) && m.deliveries == SIM_TRIES;
-    struct sim_fact *f = tried ? begin(d, SIM_DIED) : NULL;
+    struct sim_fact *f = tried ? sim_fact_begin(d, SIM_DIED) : NULL;
     if (f) {
         f->topic = d->r->queue_topic;
         f->offset = m.offset;
     }
     sim_must("nack", leat_queue_nack(d->q, &m, delay_ms, 0));
-    end(d, f);
+    sim_fact_end(d, f);
     if (delay_ms > 0)
         sim_must("advance", leat_clock_advance(d->mq, delay_ms));
-    end(d, NULL);
+    sim_fact_end(d, NULL);
 }
 
-static void drive_trim(struct driver *d, const struct sim_step *s) {
-    struct sim_fact *f = begin(d, SIM_TRIMMED);
+static void drive_trim(struct sim_driver *d, const struct sim_step *s) {
+    struct sim_fact *f = sim_fact_begin(d, SIM_TRIMMED);
     f->topic = s->topic;
     f->life = d->life[s->topic];
     f->offset = s->n;
     sim_must("delete_records", leat_topic_delete_records(d->t[s->topic], 0, s->n));
-    end(d, f);
+    sim_fact_end(d, f);
 }
 
-static void drive_many(struct driver *d, const struct sim_step *s) {
+static void drive_many(struct sim_driver *d, const struct sim_step *s) {
     for (int i = 0; i < s->n; i++) {
         char name[16];
         leat_topic *t;
         (void)snprintf(name, sizeof name, "many-%d", d->r->many++);
         sim_must("topic", leat_topic_open(d->mq, name, NULL, &t));
-        end(d, NULL);
+        sim_fact_end(d, NULL);
     }
 }
 
-static void drive_sync(struct driver *d) {
-    struct sim_fact *f = begin(d, SIM_SYNCED);
+static void drive_sync(struct sim_driver *d) {
+    struct sim_fact *f = sim_fact_begin(d, SIM_SYNCED);
     sim_must("sync", leat_sync(d->mq));
-    end(d, f);
+    sim_fact_end(d, f);
 }
 
-static void drive_reopen(struct driver *d) {
+static void drive_reopen(struct sim_driver *d) {
     drive_close_children(d);
-    struct sim_fact *f = begin(d, SIM_CLOSED);
+    drive_close_producers(d);
+    struct sim_fact *f = sim_fact_begin(d, SIM_CLOSED);
     sim_must("close", leat_close_all(d->mq, 0));
-    end(d, f);
+    sim_fact_end(d, f);
     drive_open(d);
 }
 
-static void drive_kill(struct driver *d) {
+static void drive_kill(struct sim_driver *d) {
     drive_close_children(d);
     sim_store_kill(d->mq);
     drive_open(d);
 }
 
-static void drive_step(struct driver *d, const struct sim_step *s) {
+static void drive_step(struct sim_driver *d, const struct sim_step *s) {
     const char *verb = s->verb;
+    if (sim_drive_async(d, s))
+        return;
     if (strcmp(verb, "topic") == 0)
         drive_topic(d, s->topic);
     else if (strcmp(verb, "delete") == 0)
@@ -458,6 +500,8 @@ static void drive_step(struct driver *d, const struct sim_step *s) {
         drive_batch(d, s, verb[5] == '-');
     else if (strcmp(verb, "retain") == 0)
         d->r->retention[s->topic] = s->n;
+    else if (strcmp(verb, "window") == 0)
+        d->r->window[s->topic] = s->n;
     else if (strcmp(verb, "durable") == 0)
         d->durable = true;
     else if (strcmp(verb, "poll") == 0)
@@ -487,7 +531,7 @@ static void drive_step(struct driver *d, const struct sim_step *s) {
 }
 
 void sim_carry_out(const struct sim_workload *w, int32_t write, struct sim_run *r) {
-    static struct driver d;
+    static struct sim_driver d;
     struct crash_os *os = calloc(1, sizeof *os);
     if (!os)
         abort();
@@ -505,6 +549,7 @@ void sim_carry_out(const struct sim_workload *w, int32_t write, struct sim_run *
         drive_step(&d, &s);
     os->recording = false;
     drive_close_children(&d);
+    drive_close_producers(&d);
     sim_must("close", leat_close_all(d.mq, 0));
     r->trace = os->trace;
     os->trace = (struct crash_trace){ 0 };
