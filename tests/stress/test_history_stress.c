@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-// The stream under load, written down and checked: four producers, two groups whose members come
+// The stream under load, written down and checked: four threads that send, at once, asynchronously,
+// by futures and in batches made by hand, two groups whose members come
 // and go, one of them reading only what is durable, segments of 16 KiB, and between the rounds the
 // store is closed, killed and loses its power, while everybody is at it. What the history shows
 // must hold whatever the order of things was.
@@ -96,25 +97,140 @@ static int send_batch(leat_producer *p, int thread, int acks) {
     return rc;
 }
 
+// ---- asynchronously: an operation is over when its report has come
+
+struct later { // what one report ends
+    struct history_event *e[BATCH];
+    char text[BATCH][64];
+    int count;
+};
+
+static leat_record later_record(const struct later *l, int i) {
+    return (leat_record){ .key = LEAT_STR("0"),
+                          .value = leat_str(l->text[i]),
+                          .to_partition = LEAT_PARTITION(l->e[i]->partition) };
+}
+
+static struct later *later_begin(int thread, int acks, int count) {
+    struct later *l = calloc(1, sizeof *l);
+    cr_assert_not_null(l);
+    uint64_t value = atomic_fetch_add(&next_value, (uint64_t)count);
+    for (l->count = 0; l->count < count; l->count++) {
+        struct history_event what = { .op = HISTORY_SEND,
+                                      .thread = thread,
+                                      .partition = (int32_t)(value % PARTITIONS),
+                                      .offset = -1,
+                                      .value = value + (uint64_t)l->count,
+                                      .batch = count > 1 ? value : 0,
+                                      .acks = acks };
+        (void)snprintf(l->text[l->count], sizeof l->text[0], "%llu",
+                       (unsigned long long)what.value);
+        l->e[l->count] = history_begin(&h, &what);
+    }
+    return l;
+}
+
+static void later_end(struct later *l, const leat_metadata *md, enum history_outcome outcome) {
+    for (int i = 0; i < l->count; i++) {
+        leat_record r = later_record(l, i);
+        l->e[i]->offset = md->offset < 0 ? -1 : md->offset + i;
+        l->e[i]->hash = history_hash_record(&r, md->timestamp_ms);
+        history_end(&h, l->e[i], outcome);
+    }
+    free(l);
+}
+
+static void later_told(leat_producer *p, const leat_report *r, void *ctx) {
+    (void)p;
+    later_end(ctx, &r->md,
+              r->status == LEAT_STORED       ? HISTORY_OK
+              : r->status == LEAT_NOT_STORED ? HISTORY_FAILED
+                                             : HISTORY_UNKNOWN);
+}
+
+// By a callback, or (batch) with others by hand.
+static int send_later(leat_producer *p, int thread, int acks, bool batch) {
+    static const leat_metadata none = { .offset = -1 };
+    struct later *l = later_begin(thread, acks, batch ? BATCH : 1);
+    leat_record r = later_record(l, 0);
+    leat_batch *b = NULL;
+    int rc = batch ? leat_batch_open(p, t, l->e[0]->partition, &b)
+                   : leat_send_async(p, t, &r, later_told, l);
+    for (int i = 0; b && rc == 0 && i < l->count; i++) {
+        r = later_record(l, i);
+        rc = leat_batch_append(b, &r);
+    }
+    if (b && rc == 0)
+        rc = leat_batch_send(b, later_told, l);
+    else if (b)
+        (void)leat_batch_discard(b);
+    cr_assert(rc == 0 || rc == LEAT_ECLOSED, "%s", leat_errmsg());
+    if (rc != 0)
+        later_end(l, &none, HISTORY_FAILED);
+    return rc;
+}
+
+// By a future that is waited for: it is sent when it has lingered.
+static int send_future(leat_producer *p, int thread, int acks) {
+    struct later *l = later_begin(thread, acks, 1);
+    leat_record r = later_record(l, 0);
+    leat_report report = { .md.offset = -1, .status = LEAT_NOT_STORED };
+    leat_future *f = NULL;
+    int rc = leat_send_future(p, t, &r, &f), waited = 0;
+    if (rc == 0)
+        waited = leat_future_wait(f, LEAT_FOREVER, &report);
+    cr_assert(rc == 0 || rc == LEAT_ECLOSED, "%s", leat_errmsg());
+    cr_assert(waited == 0 || waited == LEAT_ECLOSED, "%s", leat_errmsg());
+    if (waited == 0)
+        later_told(p, &report, l);
+    else // it is not told any more
+        free(l);
+    if (f)
+        ok(leat_future_release(f));
+    return rc != 0 ? rc : waited;
+}
+
+static int send_in_turn(leat_producer *p, int thread, int acks, int i) {
+    int rc = i % 3 == 0 ? send_one(p, thread, atomic_fetch_add(&next_value, 1), acks)
+                        : send_later(p, thread, acks, false);
+    if (rc == 0 && i % 10 == 0)
+        rc = send_batch(p, thread, acks);
+    if (rc == 0 && i % 10 == 4)
+        rc = send_later(p, thread, acks, true);
+    if (rc == 0 && i % 20 == 7)
+        rc = send_future(p, thread, acks);
+    return rc;
+}
+
+static void close_producer(leat_producer *p) {
+    leat_producer_stats s;
+    int rc = leat_producer_get_stats(p, &s, sizeof s);
+    cr_assert(rc == LEAT_ECLOSED ||
+              s.accepted == s.stored + s.not_stored + s.unknown + s.in_flight);
+    int lost = leat_producer_close(p, 0); // what it gives up is told
+    cr_assert_geq(lost, 0, "%s", leat_errmsg());
+}
+
+// A thread's sends by one producer are in order, those by two are not.
 static void *produce(void *arg) {
     int thread = (int)(intptr_t)arg;
     leat_producer *log = NULL, *disk = NULL;
-    int rc = leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_LOG }, &log);
+    leat_producer_options o = { .acks = LEAT_ACKS_LOG, .linger_ms = 1, .batch_bytes = 1024 };
+    int rc = leat_producer_open(mq, &o, &log);
+    o.acks = LEAT_ACKS_DISK;
     if (rc == 0)
-        rc = leat_producer_open(mq, &(leat_producer_options){ .acks = LEAT_ACKS_DISK }, &disk);
+        rc = leat_producer_open(mq, &o, &disk);
     cr_assert(rc == 0 || rc == LEAT_ECLOSED, "%s", leat_errmsg()); // closed before it began
     for (int i = 0; i < SENDS && rc == 0; i++) {
         bool durable = i % 8 == thread % 8;
-        rc = send_one(durable ? disk : log, thread, atomic_fetch_add(&next_value, 1),
-                      durable ? LEAT_ACKS_DISK : LEAT_ACKS_LOG);
-        if (rc == 0 && i % 10 == 0)
-            rc = send_batch(durable ? disk : log, thread, durable ? LEAT_ACKS_DISK : LEAT_ACKS_LOG);
+        rc = durable ? send_in_turn(disk, PRODUCERS + thread, LEAT_ACKS_DISK, i / 8)
+                     : send_in_turn(log, thread, LEAT_ACKS_LOG, i);
         atomic_fetch_add(&sent, 1);
     }
     if (log)
-        ok(leat_producer_close(log, 0));
+        close_producer(log);
     if (disk)
-        ok(leat_producer_close(disk, 0));
+        close_producer(disk);
     atomic_fetch_sub(&producing, 1);
     return NULL;
 }
