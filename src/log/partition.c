@@ -106,9 +106,8 @@ static int64_t partition_time(const struct lt_partition *p, int64_t wall_ms) {
     return p->topic->goes_by_time ? lt_steady_ms(p->mq) : wall_ms;
 }
 
-// Closes the active segment to appends and begins the next at offset `end`, with room for a batch
-// of n bytes. reason: of a gap.
-static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason) {
+static int partition_begin_segment(struct lt_partition *p, int64_t end, uint64_t n,
+                                   uint32_t reason) {
     leat *mq = p->mq;
     uint64_t size = (uint64_t)p->topic->segment_bytes;
     if (size < LT_SEGMENT_PAGE + n + LT_SEAL)
@@ -149,6 +148,26 @@ static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint3
     return 0;
 }
 
+// Tells whether there may be a file of a segment with that base.
+static bool partition_has_file(const struct lt_partition *p, int64_t base) {
+    struct lt_os *os = p->mq->os;
+    char path[LT_PATH_MAX];
+    lt_segment_path(path, p, base, ".log");
+    int fd = os->open(os, p->mq->dir_fd, path, O_RDONLY, 0);
+    if (fd >= 0)
+        (void)os->close(os, fd);
+    return fd != -ENOENT;
+}
+
+// Closes the active segment to appends and begins the next at offset `end`, with room for a batch
+// of n bytes. reason: of a gap. A file that is left where that fails must not have records in front
+// of it beyond its base: an open would find them missing.
+static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason) {
+    int rc = partition_begin_segment(p, end, n, reason);
+    p->stray = rc != 0 && p->mq->dir && partition_has_file(p, end);
+    return rc;
+}
+
 // Tells whether a batch more is over what the topic keeps.
 static bool partition_is_full(const struct lt_partition *p, const struct lt_batch *batch) {
     const leat_topic *t = p->topic;
@@ -186,7 +205,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, batch))
         return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,
                        p->number);
-    if (p->count == 0 || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
+    if (p->count == 0 || p->stray || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
         (batch->fields && !p->segs[p->count - 1]->fields) || // older code must not misread it
         now_ms > p->segs[p->count - 1]->old_ms ||
         partition_records_end(p) != offset) { // a roll has failed after it took an empty one away

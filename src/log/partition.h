@@ -49,6 +49,7 @@ struct lt_partition {
     bool poisoned;      // invariant 4
     bool syncing;       // a thread is in the sync, without the lock
     bool dir_owed;      // directory entries are not synced
+    bool stray;         // the next segment could not be begun, and its file may be there
     bool rolled;        // a segment was begun: see whether the oldest ones are to go
     int64_t bytes;      // of the records in its segments
     uint64_t appended, made_durable; // records since the open

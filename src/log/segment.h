@@ -90,7 +90,8 @@ bool lt_segment_name(const char *name, int64_t *base);
 
 // lt_segment_create makes a new segment with room for `size` bytes, one reference, its header
 // page written; in memory if the store is. used: bytes in the one before it, see lt_spare_use.
-// Returns  LEAT_ENOSPC, LEAT_EFULL (memory_max_bytes), LEAT_EIO, LEAT_ENOMEM: no file is left.
+// Returns  LEAT_ENOSPC, LEAT_EFULL (memory_max_bytes), LEAT_EIO, LEAT_ENOMEM: no file is left that
+// could be removed.
 int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_segment_head *head,
                       struct lt_segment **out);
 

@@ -293,3 +293,50 @@ Test(faults, notes_of_a_killed_process_are_synced_before_a_disk_ack) {
     scratch_remove(place);
     faulty_os_fini(os);
 }
+
+// The file of a segment that could not be begun, and not be removed: what is sent next must not go
+// into the segment in front of it, beyond its base, or an open would find it missing there.
+Test(faults, no_record_goes_past_a_segment_file_that_could_not_be_removed) {
+    struct faulty_os *os = &world.os;
+    char place[200], dir[256];
+    static char big[20000];
+    leat_options o = { .threads = LEAT_NO_THREADS, .seed = 7 };
+    leat_producer_options fast = { .acks = LEAT_ACKS_LOG };
+    leat_topic_options small = { .segment_bytes = 16384 };
+    leat_record r = { .value = LEAT_STR("x") }, large = { .value = { big, sizeof big } };
+    faults_place(place);
+    (void)snprintf(dir, sizeof dir, "%s/store", place);
+    for (int32_t write = LEAT_WRITE_MAPPED; write <= LEAT_WRITE_PWRITE; write++) {
+        leat *mq;
+        leat_topic *t;
+        leat_producer *p;
+        leat_range range;
+        int64_t stored = 1;
+        faulty_os_init(os);
+        o.write = write;
+        ok(lt_store_open(dir, &o, &os->os, &mq));
+        ok(leat_topic_open(mq, "t", &small, &t));
+        ok(leat_producer_open(mq, &fast, &p));
+        ok(leat_send(p, t, &r, NULL));
+        faulty_os_plan(os, &(struct faulty_plan){ .at = 1,
+                                                  .sticky = true,
+                                                  .ops = FAULTY_BIT(FAULTY_ALLOCATE) |
+                                                         FAULTY_BIT(FAULTY_PWRITE) |
+                                                         FAULTY_BIT(FAULTY_UNLINK) });
+        cr_assert_lt(leat_send(p, t, &large, NULL), 0);
+        for (int i = 0; i < 3; i++)
+            stored += leat_send(p, t, &r, NULL) == 0;
+        faulty_os_plan(os, NULL);
+        for (int i = 0; i < 3; i++, stored++)
+            ok(leat_send(p, t, i == 1 ? &large : &r, NULL));
+        ok(leat_close_all(mq, 0));
+        ok(lt_store_open(dir, &o, &os->os, &mq));
+        ok(leat_topic_open(mq, "t", &small, &t));
+        ok(leat_topic_range(t, 0, &range));
+        cr_assert_eq(range.end, stored);
+        ok(leat_close_all(mq, 0));
+        scratch_remove(dir);
+        faulty_os_fini(os);
+    }
+    (void)rmdir(place);
+}
