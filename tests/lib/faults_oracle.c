@@ -138,25 +138,29 @@ static void oracle_note_sent(struct oracle *o, const struct oracle_sending *s, i
         *poisoned = true;
 }
 
+void oracle_make(int n, int32_t partition, size_t size, struct oracle_made *m) {
+    m->record = (leat_record){ .key = oracle_key(n, m->key),
+                               .value = oracle_value(n, size),
+                               .to_partition = LEAT_PARTITION(partition) };
+    if (n % 3 != 0)
+        return;
+    m->header = (leat_header){ LEAT_STR("number"), m->record.key };
+    m->record.headers = &m->header;
+    m->record.header_count = 1;
+}
+
 int oracle_send(struct oracle *o, const struct oracle_sending *s) {
     int number = o->count;
     if (number == ORACLE_SENT) {
         oracle_complain(o, "the oracle is full");
         return LEAT_EFULL;
     }
-    char key[16];
-    leat_header header = { LEAT_STR("number"), { key, 0 } };
-    leat_record r = { .key = oracle_key(number, key),
-                      .value = oracle_value(number, s->size),
-                      .to_partition = LEAT_PARTITION(s->partition) };
-    if (number % 3 == 0) {
-        header.value = r.key;
-        r.headers = &header;
-        r.header_count = 1;
-    }
+    struct oracle_made made;
+    oracle_make(number, s->partition, s->size, &made);
     leat_metadata md = { .offset = -1, .partition = -1 };
     int lost = o->os.lost_count;
-    int rc = s->q ? leat_queue_send(s->q, &r, &md) : leat_send(s->p, s->t, &r, &md);
+    int rc =
+        s->q ? leat_queue_send(s->q, &made.record, &md) : leat_send(s->p, s->t, &made.record, &md);
     bool lost_log = o->os.lost_count > lost && strstr(o->os.lost_path, ".log") != NULL;
     oracle_note_sent(o, s, rc, &md, lost_log);
     // With acks DISK the store may have refused anything after the record was in the log.
@@ -216,6 +220,15 @@ static void oracle_note_many(struct oracle *o, const struct oracle_sending *s, i
     }
 }
 
+void oracle_note_lost(struct oracle *o, enum oracle_topic topic, int before) {
+    for (int i = 0; i < ORACLE_PARTS && o->os.lost_count > before; i++) {
+        char place[24];
+        (void)snprintf(place, sizeof place, "/%d/0000", i);
+        if (strstr(o->os.lost_path, ".log") && strstr(o->os.lost_path, place))
+            o->poisoned[topic][i] = true;
+    }
+}
+
 int oracle_send_many(struct oracle *o, const struct oracle_sending *s, int n) {
     if (o->count + n > ORACLE_SENT) {
         oracle_complain(o, "the oracle is full");
@@ -225,12 +238,7 @@ int oracle_send_many(struct oracle *o, const struct oracle_sending *s, int n) {
     oracle_make_many(o->count, n);
     int rc = leat_send_many(s->p, s->t, batch.r, (size_t)n, batch.md);
     oracle_note_many(o, s, n, rc);
-    for (int i = 0; i < ORACLE_PARTS && o->os.lost_count > lost; i++) {
-        char place[24];
-        (void)snprintf(place, sizeof place, "/%d/0000", i);
-        if (strstr(o->os.lost_path, ".log") && strstr(o->os.lost_path, place))
-            o->poisoned[s->topic][i] = true;
-    }
+    oracle_note_lost(o, s->topic, lost);
     (void)oracle_fits(o, "send many", rc,
                       s->disk && !o->calm && oracle_faults(o) > 0 ? LEAT_EIO : 0);
     return rc;

@@ -11,7 +11,7 @@
 #include "lib/faulty_os.h"
 
 enum {
-    ORACLE_SENT = 192,
+    ORACLE_SENT = 320,
     ORACLE_PARTS = 2,
     ORACLE_VALUE_MAX = 32 * 1024,
     ORACLE_MANY = 8, // records that are sent at once, of this size
@@ -99,6 +99,15 @@ int oracle_send(struct oracle *o, const struct oracle_sending *s);
 // oracle_send_many sends the next n records by p to t in one call, to its partitions in turn, and
 // notes what it was told of each. Returns  leat_send_many's result.
 int oracle_send_many(struct oracle *o, const struct oracle_sending *s, int n);
+// oracle_make makes record number n; value and key are good until the next one is made.
+struct oracle_made {
+    leat_record record;
+    leat_header header;
+    char key[16];
+};
+void oracle_make(int n, int32_t partition, size_t size, struct oracle_made *m);
+// oracle_note_lost notes which partitions' syncs have failed since os.lost_count was `before`.
+void oracle_note_lost(struct oracle *o, enum oracle_topic topic, int before);
 // oracle_check compares a message with what was sent. Returns  its number, or NULL (complained).
 struct sent *oracle_check(struct oracle *o, enum oracle_topic topic, const leat_message *m);
 // oracle_read_all reads a topic from its beginning and holds it to what is owed.

@@ -180,6 +180,8 @@ static void faults_stream(struct oracle *o, struct handles *h) {
     faults_commit(o, h);
     faults_send(o, h, h->log, 1, 100, true);
     faults_send_many(o, h, true);
+    faults_async(o, h->log, false);
+    faults_async(o, h->log, true);
 }
 
 // ---- the queues
@@ -436,6 +438,8 @@ static void faults_verify(struct oracle *o, bool final) {
         faults_send(o, &h, h.log, i, FAULTS_RECORD, false);
         faults_send(o, &h, h.log, i, FAULTS_RECORD, true);
     }
+    if (h.log)
+        faults_async(o, h.log, true);
     faults_poll(o, &h);
     faults_commit(o, &h);
 }

@@ -9,4 +9,7 @@
 // fail comes meanwhile.
 void faults_run(struct oracle *o);
 
+// faults_async is the part of it that is sent asynchronously (faults_async.c): to t, "log".
+void faults_async(struct oracle *o, leat_topic *t, bool disk);
+
 #endif
