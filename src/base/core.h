@@ -30,6 +30,8 @@ struct lt_child {
     const char *name; // may be NULL; lives as long as the handle
     // Closes the handle, for leat_close_all. Returns  < 0, or how many records were given up.
     int (*close)(struct lt_child *child, int64_t timeout_ms);
+    // Frees its memory and does nothing else, in a fork: takes no lock. NULL: it is not freed.
+    void (*forget)(struct lt_child *child);
     int (*owes)(struct lt_child *child); // LEAT_EBUSY, with LEAT_STRICT: names what; NULL: nothing
     // Tells whether close would be LEAT_EBUSY, so that leat_close_all can refuse before it closes
     // anything; NULL: never. Reads an atomic, takes no lock.

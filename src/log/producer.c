@@ -153,6 +153,12 @@ static int producer_close_child(struct lt_child *child, int64_t timeout_ms) {
     return leat_producer_close(LT_CONTAINER(child, leat_producer, child), timeout_ms);
 }
 
+static void producer_forget_child(struct lt_child *child) {
+    leat_producer *p = LT_CONTAINER(child, leat_producer, child);
+    lt_outbox_fini(p);
+    producer_free(p);
+}
+
 // With LEAT_STRICT: names the reports that were not given.
 static int producer_child_owes(struct lt_child *child) {
     leat_producer *p = LT_CONTAINER(child, leat_producer, child);
@@ -195,6 +201,7 @@ int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer *
     p->child = (struct lt_child){ .kind = "producer",
                                   .name = p->name,
                                   .close = producer_close_child,
+                                  .forget = producer_forget_child,
                                   .owes = producer_child_owes };
     lt_child_add(mq, &p->child);
     *out = p;

@@ -273,10 +273,23 @@ static int store_leased(leat *mq) {
     return strict ? lt_queues_leased(mq) : 0;
 }
 
+// In a fork: threads of the parent may have held any lock when it was made.
+static void store_forget_children(leat *mq) {
+    struct lt_node *n = lt_list_first(&mq->children);
+    while (n) {
+        struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
+        n = lt_list_next(&mq->children, n);
+        if (c->forget)
+            c->forget(c);
+    }
+}
+
 static int store_free(leat *mq) {
     lt_trace(mq, "close", NULL, NULL, 0);
-    if (lt_forked(mq))
+    if (lt_forked(mq)) {
         lt_crash_in_fork(mq);
+        store_forget_children(mq);
+    }
     lt_service_end(mq);
     lt_courier_end(mq);
     int rc = lt_queues_close(mq);
