@@ -520,7 +520,8 @@ typedef struct {
     int32_t callbacks;             // 0: the store's
     int32_t partitioner, pad_;     // 0: LEAT_BY_KEY
     int64_t linger_ms;             // an asynchronous record waits so long for others; 0: until the
-                                   // service thread is free, or somebody looks where there is none
+                                   // service thread is free, about 0.1 ms beside busy senders, or
+                                   // somebody looks where there is none
     int64_t max_block_ms;          // so long leat_send_async waits for room; 0: 60 s; LEAT_ZERO
     int64_t delivery_timeout_ms;   // an asynchronous record is tried again so long; 0: 120 s;
                                    // LEAT_ZERO: once; LEAT_FOREVER

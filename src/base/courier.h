@@ -4,8 +4,8 @@
 // time.
 //
 // An errand is threaded or polled, for good. Threaded ones are run by the one thread that the
-// courier starts when the first is posted; polled ones wait for lt_courier_dispatch, or for whoever
-// takes his own (lt_errand_take). With LEAT_NO_THREADS there are polled ones only.
+// courier starts when the first is posted; polled ones wait for leat_dispatch, or for whoever
+// runs his own (lt_errand_run). With LEAT_NO_THREADS there are polled ones only.
 //
 // Locks: the courier's lock is held while lists change, never while an errand runs. A clock that is
 // advanced by hand waits until nothing threaded is left to tell.
@@ -32,7 +32,7 @@ struct lt_errand { // guarded by the courier's lock, but run and polled, which d
 struct lt_courier {
     struct lt_mutex lock;            // guards the rest
     struct lt_list threaded, polled; // posted and not running
-    struct lt_list sleepers;         // waiters of lt_courier_dispatch
+    struct lt_list sleepers;         // waiters of leat_dispatch
     struct lt_cond cond;             // wakes the thread; and those who wait for one that runs
     pthread_t thread;
     bool open, runs, naps; // naps: the thread will look by itself at once

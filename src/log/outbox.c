@@ -507,7 +507,6 @@ static void outbox_accept(leat_producer *p, struct lt_parcel *parcel, size_t byt
     p->buffered += (int64_t)bytes;
     lt_producer_count(&p->untold, (int64_t)told_as);
     parcel->telling += told_as;
-    parcel->told_as += told_as;
     p->stats.accepted += count;
 }
 

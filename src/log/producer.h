@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 // producer: what the files of the asynchronous half share. Private to log/: producer (options,
 // opening, synchronous sends), outbox (records on their way), report (what became of them), future,
-// direct (batches made by hand).
+// direct (batches made by hand), hold (who waits for them).
 //
 // The happy path of an asynchronous send: under the producer's lock the record is encoded into the
 // open parcel of its partition's box. A parcel that is full is appended by the sender himself, one
@@ -9,9 +9,8 @@
 // for its sync, if asked for, and for its reports to be told, by the courier or by who polls.
 //
 // Invariants
-//  1. A parcel is open, ready, appended or done; it moves in this order only, and each box's
-//  parcels
-//     one behind the other. So reports come in offset order per partition.
+//  1. A parcel is open, ready, appended or done; it moves in this order only, and the parcels of a
+//     box one behind the other. So reports come in offset order per partition.
 //  2. One thread at a time appends for a box (`sending`), and one syncs (`syncing`), without the
 //     producer's lock.
 //  3. Each entry ends exactly once: its report is called, its future done, or it has neither.
@@ -39,8 +38,7 @@ struct lt_parcel {
     size_t used, room;
     struct lt_entry *entry;
     size_t count, entry_room;
-    size_t telling;        // entries with fn
-    size_t told_as;        // what it counts in the producer's `untold`
+    size_t telling;        // entries with fn: what it counts in the producer's `untold`
     uint64_t epoch;        // of the producer when it was begun
     int64_t since_ns;      // when its first record was accepted
     int64_t base, wall_ms; // when appended: first offset, time of those that have none of their own
@@ -168,7 +166,7 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
                    const char *message);
 // lt_producer_unfinished counts the records of parcels up to an epoch. Locks: the producer's.
 size_t lt_producer_unfinished(const leat_producer *p, uint64_t epoch);
-// lt_producer_flush is leat_flush inside of a call. shut: it goes on after a shutdown.
+// lt_producer_flush is leat_flush inside of a call.
 int lt_producer_flush(leat_producer *p, int64_t timeout_ms);
 int lt_producer_tell(leat *mq, struct lt_errand *e);
 // lt_parcel_report fills *r for an entry; record and header (LT_HEADERS_MAX) are room for views.

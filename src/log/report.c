@@ -23,7 +23,7 @@ static void report_notify(leat_producer *p) {
 // caller is to drop it.
 static struct lt_parcel *report_forget(leat_producer *p, struct lt_parcel *parcel) {
     lt_list_remove(&parcel->live);
-    lt_producer_count(&p->untold, -(int64_t)parcel->told_as);
+    lt_producer_count(&p->untold, -(int64_t)parcel->telling);
     bool few = lt_list_empty(&p->spares) || p->spare_bytes + p->batch_bytes <= REPORT_SPARES;
     if (!few || parcel->room != (size_t)p->batch_bytes || parcel->whole || p->closing ||
         !lt_parcel_reset(parcel))
