@@ -71,6 +71,15 @@ int lt_group_subscribe(struct lt_group *g, struct lt_member *m, leat_topic *t);
 // lt_group_leave drops all of a member's topics and gives up what it owns.
 void lt_group_leave(struct lt_group *g, struct lt_member *m);
 
+// Locks of these: the group's. lt_group_topic_locked returns what the group has of a topic, or
+// NULL; lt_group_topic_make_locked makes it if need be (NULL: LEAT_ENOMEM); lt_group_topic_free
+// ends it.
+struct lt_group_topic *lt_group_topic_locked(struct lt_group *g, const leat_topic *t);
+struct lt_group_topic *lt_group_topic_make_locked(struct lt_group *g, leat_topic *t);
+void lt_group_topic_free(struct lt_group *g, struct lt_group_topic *gt);
+bool lt_group_subscribed_locked(const struct lt_member *m, const leat_topic *t);
+// lt_group_share_locked shares all topics out anew and wakes whom it concerns.
+void lt_group_share_locked(struct lt_group *g);
 // lt_group_claim returns the claim on a partition, or NULL. Locks: the group's.
 struct lt_claim *lt_group_claim_locked(struct lt_group *g, const leat_topic *t, int32_t partition);
 // lt_group_give_locked passes a partition on to its target. Locks: the group's.

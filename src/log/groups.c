@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+// groups: the table of the groups of a store, and what all of them have to know of a topic.
+#include "log/group.h"
+
+#include <string.h>
+
+static void group_free(struct lt_group *g) {
+    struct lt_node *n;
+    while ((n = lt_list_first(&g->topics)))
+        lt_group_topic_free(g, LT_CONTAINER(n, struct lt_group_topic, node));
+    leat *mq = g->mq;
+    lt_mutex_fini(&g->lock);
+    lt_free(&mq->mem, g->name);
+    lt_free(&mq->mem, g);
+}
+
+static struct lt_group *group_new(leat *mq, const char *name, size_t n) {
+    struct lt_group *g = lt_zalloc(&mq->mem, sizeof *g);
+    char *copy = g ? lt_strdup_n(&mq->mem, name, n) : NULL;
+    if (copy && lt_mutex_init(&g->lock, LT_RANK_GROUP) == 0) {
+        g->mq = mq;
+        g->name = copy;
+        lt_list_init(&g->members);
+        lt_list_init(&g->topics);
+        return g;
+    }
+    lt_free(&mq->mem, copy);
+    lt_free(&mq->mem, g);
+    (void)lt_fail_nomem();
+    return NULL;
+}
+
+static int group_enter_locked(struct lt_group *g) {
+    struct lt_log *log = g->mq->log;
+    int rc = lt_map_put(&log->groups, g->name, strlen(g->name), g);
+    if (rc == 0) {
+        rc = lt_map_put(&log->group_ids, &g->id, sizeof g->id, g);
+        if (rc != 0)
+            (void)lt_map_remove(&log->groups, g->name, strlen(g->name));
+    }
+    return rc == LEAT_ENOMEM ? lt_fail_nomem() : rc;
+}
+
+static int group_enter(struct lt_group *g) {
+    lt_lock(&g->mq->log->table);
+    int rc = group_enter_locked(g);
+    lt_unlock(&g->mq->log->table);
+    return rc;
+}
+
+// Enters a new group and notes it, or neither: the note comes last, because it cannot be taken
+// back, and nobody finds the group before. Locks: table.
+static int group_enter_new_locked(struct lt_group *g) {
+    struct lt_log *log = g->mq->log;
+    int rc = group_enter_locked(g);
+    if (rc != 0)
+        return rc;
+    rc = lt_manifest_note(&log->manifest, LT_NOTE_GROUP, g->id, g->name, strlen(g->name));
+    if (rc != 0) {
+        (void)lt_map_remove(&log->groups, g->name, strlen(g->name));
+        (void)lt_map_remove(&log->group_ids, &g->id, sizeof g->id);
+    }
+    return rc;
+}
+
+struct lt_group *lt_group_find(leat *mq, const char *name) {
+    lt_lock(&mq->log->table);
+    struct lt_group *g = lt_map_get(&mq->log->groups, name, strlen(name));
+    lt_unlock(&mq->log->table);
+    return g;
+}
+
+static int group_create(leat *mq, const char *name, struct lt_group **out) {
+    struct lt_log *log = mq->log;
+    int rc = lt_check_writable(mq, "group", name);
+    if (rc != 0)
+        return rc;
+    lt_lock(&log->table);
+    size_t groups = lt_map_count(&log->groups);
+    lt_unlock(&log->table);
+    if (groups >= LT_GROUPS_MAX)
+        return lt_fail(LEAT_EFULL, "group %s: the store has %d groups", name, LT_GROUPS_MAX);
+    struct lt_group *g = group_new(mq, name, strlen(name));
+    if (!g)
+        return LEAT_ENOMEM;
+    rc = lt_manifest_new_id(&log->manifest, &g->id);
+    if (rc == 0) {
+        lt_lock(&log->table);
+        rc = group_enter_new_locked(g);
+        lt_unlock(&log->table);
+    }
+    if (rc != 0) {
+        group_free(g);
+        return rc;
+    }
+    *out = g;
+    return 0;
+}
+
+int lt_group_open(leat *mq, const char *name, struct lt_group **out) {
+    lt_lock(&mq->log->admin);
+    *out = lt_group_find(mq, name);
+    int rc = *out ? 0 : group_create(mq, name, out);
+    lt_unlock(&mq->log->admin);
+    return rc;
+}
+
+int lt_group_restore(leat *mq, const struct lt_note *note) {
+    struct lt_group *g = group_new(mq, (const char *)note->body, note->size);
+    if (!g)
+        return LEAT_ENOMEM;
+    g->id = note->id;
+    int rc = lt_check_name("group", g->name) == 0 ? group_enter(g) : LEAT_ECORRUPT;
+    if (rc == LEAT_EEXIST || rc == LEAT_ECORRUPT)
+        rc = lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of group id %u is unsound", mq->dir,
+                     note->id);
+    if (rc != 0)
+        group_free(g);
+    return rc;
+}
+
+int lt_groups_attach(leat *mq) {
+    struct lt_log *log = mq->log;
+    uint32_t at = 0;
+    struct lt_slot *slot;
+    while ((slot = lt_slots_next(&log->slots, &at))) {
+        if (slot->key.kind != LT_SLOT_COMMIT)
+            continue;
+        struct lt_group *g = lt_map_get(&log->group_ids, &slot->key.id, sizeof slot->key.id);
+        leat_topic *t = lt_topic_by_id(mq, slot->key.topic);
+        if (!g || !t || slot->key.partition >= (uint32_t)t->partitions)
+            continue; // of something that was deleted
+        struct lt_group_topic *gt = lt_group_topic_make_locked(g, t); // nobody else is here yet
+        if (!gt)
+            return LEAT_ENOMEM;
+        gt->claim[slot->key.partition].slot = slot;
+        // What was committed is in use: after a power cut that took the records the log goes on
+        // behind them, or the group would skip the new ones.
+        int rc = lt_partition_skip_to(lt_topic_part(t, slot->key.partition), slot->values[0],
+                                      LT_GAP_LOST);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+void lt_groups_forget_topic(leat *mq, const leat_topic *t) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    lt_lock(&mq->log->table);
+    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        struct lt_group_topic *gt = lt_group_topic_locked(g, t);
+        if (gt)
+            lt_group_topic_free(g, gt);
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+}
+
+static int group_topic_room(struct lt_group *g, struct lt_group_topic *gt, int32_t room) {
+    if (room <= gt->room)
+        return 0;
+    struct lt_claim *grown = lt_resize(&g->mq->mem, gt->claim, (size_t)room * sizeof *grown);
+    if (!grown)
+        return lt_fail_nomem();
+    memset(grown + gt->room, 0, (size_t)(room - gt->room) * sizeof *grown);
+    gt->claim = grown;
+    gt->room = room;
+    return 0;
+}
+
+int lt_groups_make_room(leat *mq, leat_topic *t, int32_t partitions) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    int rc = 0;
+    atomic_store(&t->room, partitions); // for groups that come to it from here on
+    lt_lock(&mq->log->table);
+    while (rc == 0 && lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        struct lt_group_topic *gt = lt_group_topic_locked(g, t);
+        if (gt)
+            rc = group_topic_room(g, gt, partitions);
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+    return rc;
+}
+
+void lt_groups_share_topic(leat *mq, const leat_topic *t) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    lt_lock(&mq->log->table);
+    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        if (lt_group_topic_locked(g, t))
+            lt_group_share_locked(g);
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+}
+
+static bool group_has_member_locked(struct lt_group *g, const leat_topic *t) {
+    for (struct lt_node *n = lt_list_first(&g->members); n; n = lt_list_next(&g->members, n))
+        if (lt_group_subscribed_locked(LT_CONTAINER(n, struct lt_member, node), t))
+            return true;
+    return false;
+}
+
+int64_t lt_groups_floor(leat *mq, const leat_topic *t, int32_t partition) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    int64_t floor = INT64_MAX;
+    lt_lock(&mq->log->table);
+    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        const struct lt_claim *c = lt_group_claim_locked(g, t, partition);
+        int64_t offset = c && c->slot                    ? c->slot->values[0]
+                         : group_has_member_locked(g, t) ? 0
+                                                         : INT64_MAX;
+        floor = offset < floor ? offset : floor;
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+    return floor;
+}
+
+void lt_groups_free(leat *mq) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group))
+        group_free(group);
+}
