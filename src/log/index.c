@@ -59,6 +59,20 @@ const uint8_t *lt_segment_checked(const struct lt_segment *s, int64_t offset) {
     return s->map + at;
 }
 
+// Where record i begins. Of one that is not readable nothing is known: where the next one begins.
+static uint64_t index_begins(const struct lt_segment *s, int64_t i) {
+    uint32_t at = 0;
+    for (i = i > 0 ? i : 0; i < s->count && at == 0; i++)
+        at = index_position(s, i);
+    return at != 0 ? at : s->write_at;
+}
+
+uint64_t lt_segment_bytes(const struct lt_segment *s, int64_t from, int64_t to) {
+    uint64_t begin = from > s->base ? index_begins(s, from - s->base) : LT_SEGMENT_PAGE;
+    uint64_t end = to < s->base + s->count ? index_begins(s, to - s->base) : s->write_at;
+    return end > begin ? end - begin : 0; // an index that is damaged may say anything
+}
+
 int64_t lt_segment_offset_at(const struct lt_segment *s, int64_t ts, int64_t from) {
     uint64_t lo = 0, hi = s->count > 0 ? (uint64_t)(s->count - 1) / LT_SEAL_TIMES : 0;
     if (s->count == 0 || s->newest < ts)

@@ -108,6 +108,11 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto);
 // Returns  1, 0 if there is none (*offset is the end then), LEAT_EIO, LEAT_ENOMEM.
 int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
 
+// lt_partition_bytes_between tells how many bytes the records from..to-1 take up in the log,
+// framing included, without reading them: what is below begin or beyond the end counts nothing.
+// Locks: any below PARTITION. Returns  LEAT_EIO, LEAT_ENOMEM: of an index that had to be loaded.
+int lt_partition_bytes_between(struct lt_partition *p, int64_t from, int64_t to, int64_t *bytes);
+
 // lt_partition_bytes is what its segments take up.
 int64_t lt_partition_bytes(struct lt_partition *p);
 

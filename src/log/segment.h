@@ -147,6 +147,10 @@ static inline const uint8_t *lt_segment_record(const struct lt_segment *s, int64
 // behind ts. Locks: the partition's; s is ready. Returns  its offset, or -1.
 int64_t lt_segment_offset_at(const struct lt_segment *s, int64_t ts, int64_t from);
 
+// lt_segment_bytes tells how many bytes the records from..to-1 that are in s take up, framing
+// included. Locks: the partition's; s is ready, or all of its records are meant.
+uint64_t lt_segment_bytes(const struct lt_segment *s, int64_t from, int64_t to);
+
 // lt_index_room makes room for n more records in the index. Returns  LEAT_ENOMEM.
 int lt_index_room(struct lt_segment *s, uint64_t n);
 // lt_index_add takes the record at write_at into the index, n bytes long; readable or not.
