@@ -678,12 +678,44 @@ typedef struct {
     int32_t partition, pad_;
 } leat_position;
 
+// What happens to the partitions of a consumer, told in the order in which it happens.
+enum {
+    LEAT_EV_ASSIGNED = 1, // it is c's; reads from offset
+    LEAT_EV_REVOKED = 2,  // another member is to have it; until it has, c's commits of it count
+    LEAT_EV_LOST = 3,     // it is c's no more, and commits of it are fenced: c did not poll for
+                          // .max_poll_interval_ms
+    LEAT_EV_END = 4,      // with .report_end: a poll found nothing at offset, where it ends now
+    LEAT_EV_RESET = 5,    // what was committed is not there: reads from offset, as .start says
+    LEAT_EV_GAP = 6       // goes on at offset: what stood before was deleted before c read it
+};
 typedef struct {
-    const char *name;         // for traces and leat_group_lag
-    int32_t start;            // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
-    int32_t isolation;        // 0: LEAT_READ_LOG
-    int32_t max_poll_records; // 0: 500; at most 10,000
-    int32_t commit_acks;      // 0: LEAT_ACKS_LOG; LEAT_ACKS_DISK: a commit survives power loss
+    int32_t kind, partition;
+    const char *topic;
+    int64_t offset; // next to read
+    uint64_t reserved[2];
+} leat_event;
+// leat_event_fn is called inside leat_poll, leat_consumer_close and leat_consumer_subscribe of c.
+// Calls of c that are marked [event] may be made in it.
+typedef void (*leat_event_fn)(leat_consumer *c, const leat_event *e, void *ctx);
+
+typedef struct {
+    const char *name;   // for traces and leat_group_lag
+    int32_t start;      // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
+    int32_t isolation;  // 0: LEAT_READ_LOG
+    int32_t report_end; // 1: LEAT_EV_END is told
+    int32_t pad3_;
+    int64_t fetch_max_wait_ms;    // how long a poll waits for .fetch_min_bytes; 0: its timeout;
+                                  // LEAT_ZERO: it takes what is there
+    int64_t max_poll_interval_ms; // a member that does not poll for so long is out of the group
+                                  // until it does; 0: never
+    int64_t auto_commit_ms;       // a poll commits what earlier ones returned, so often; 0: off
+    int32_t commit_acks;          // 0: LEAT_ACKS_LOG; LEAT_ACKS_DISK: commits survive power loss
+    int32_t pad2_;
+    int64_t fetch_min_bytes; // 0: 1. Bytes of records as they stand in the log
+    int64_t fetch_max_bytes; // of a poll; 0: 50 MiB. The first record comes whatever its size
+    int32_t max_poll_records, pad_; // 0: 500; at most 10,000
+    leat_event_fn on_event;         // NULL: leat_consumer_event
+    void *ctx;
     uint64_t reserved[8];
 } leat_consumer_options;
 
@@ -695,8 +727,8 @@ typedef struct {
 LEAT_API int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options *o,
                                 leat_consumer **out);
 
-// leat_consumer_close leaves the group, gives up the partitions and ends all views of c. It does
-// not commit.
+// leat_consumer_close leaves the group, gives up the partitions and ends all views of c. It commits
+// what poll has returned if .auto_commit_ms is set, and nothing otherwise.
 // Returns  LEAT_EBUSY while another thread is in a call of c.
 LEAT_API int leat_consumer_close(leat_consumer *c);
 
@@ -717,22 +749,39 @@ LEAT_API int leat_consumer_assign(leat_consumer *c, const leat_position *p, size
 //          (LEAT_NONE and nothing committed), LEAT_EBUSY (a second thread), LEAT_EDEADLK (jumping
 //          clock: nothing can ever come).
 // Owns     (*m)[0 .. result-1] are views, valid until the next poll on c.
-// Blocks   up to timeout_ms, until an append or a change of assignment.
+// Blocks   up to timeout_ms, until there are .fetch_min_bytes; then takes what there is. Not while
+//          events wait for a leat_consumer_event that was called before.
 LEAT_API int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m);
 
 // leat_commit stores, for each partition that c owns, the position after the last message that
 // poll returned. A new member of the group goes on from there, also after kill -9; with
 // .commit_acks LEAT_ACKS_DISK after power loss, and then what was read is durable, too.
-// Returns  LEAT_EFENCED if a partition was left out because another member owns it now,
+// Returns  LEAT_EFENCED if a partition was left out because c does not own it any more,
 //          LEAT_EINVAL (no group), LEAT_ENOSPC, LEAT_EIO (with LEAT_ACKS_DISK: whether it is
 //          durable is unknown), LEAT_EPOISONED (LEAT_ACKS_DISK, an earlier sync has failed).
-// Threads  [one]
+// Threads  [one] [event]
 // Blocks   with LEAT_ACKS_DISK for the syncs, shared with others.
 LEAT_API int leat_commit(leat_consumer *c);
+
+// leat_commit_offsets stores these positions: of each the next offset to read, at most the end.
+// Returns  as leat_commit, what is not c's left out; LEAT_ENOENT, LEAT_ERANGE: nothing was stored.
+// Threads  [one] [event]
+LEAT_API int leat_commit_offsets(leat_consumer *c, const leat_position *p, size_t n);
+
+// leat_commit_fn is told what became of an asynchronous commit: rc as leat_commit would have
+// returned it.
+typedef void (*leat_commit_fn)(leat_consumer *c, int rc, void *ctx);
+// leat_commit_async is leat_commit that does not wait for syncs; those are done by leat's own
+// thread, or by whoever looks. fn, which may be NULL, is called once, in the order of the commits,
+// inside a later leat_poll, leat_commit, leat_commit_offsets or leat_consumer_close of c.
+// Returns  LEAT_EINVAL (no group), LEAT_ENOMEM: fn is not called.
+// Threads  [one] [event]
+LEAT_API int leat_commit_async(leat_consumer *c, leat_commit_fn fn, void *ctx);
 
 // leat_consumer_positions lists the partitions of c: next offset to read, or (committed != 0) the
 // committed offset, -1 if there is none.
 // Returns  how many partitions c has; at most max are written.
+// Threads  [one] [event]
 LEAT_API int leat_consumer_positions(leat_consumer *c, int committed, leat_position *out,
                                      size_t max);
 
@@ -740,6 +789,21 @@ LEAT_API int leat_consumer_positions(leat_consumer *c, int committed, leat_posit
 // Returns  LEAT_ENOENT (not a partition of c), LEAT_ERANGE.
 LEAT_API int leat_consumer_seek(leat_consumer *c, const char *topic, int32_t partition,
                                 int64_t offset);
+
+// leat_consumer_event gets the next event of a consumer without .on_event; the last 1,024 are kept.
+// From its first call on, a poll that finds partitions revoked returns 0 with their events waiting
+// here, and they stay c's, to be committed, until the poll after that. Without it, and without
+// .on_event, they pass on at once.
+// Returns  1, or 0: nothing has happened.
+// Owns     e->topic lives as long as the store.
+// Threads  [one]
+LEAT_API int leat_consumer_event(leat_consumer *c, leat_event *e);
+
+// leat_consumer_explain writes, line by line, what c has and why a poll returns nothing from it
+// now: no partition, paused, at the end, not durable, expelled, waiting for bytes.
+// Returns  0; LEAT_EIO: write ended it.
+// Threads  [one] [event]
+LEAT_API int leat_consumer_explain(leat_consumer *c, leat_write_fn write, void *ctx);
 
 typedef struct {
     const char *group, *topic;
@@ -871,7 +935,8 @@ LEAT_API int leat_subscription_close(leat_subscription *s, int64_t drain_ms);
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L && UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(leat_message) == 136 && sizeof(leat_record) == 136 &&
-                   sizeof(leat_metadata) == 48 && sizeof(leat_report) == 88,
+                   sizeof(leat_metadata) == 48 && sizeof(leat_report) == 88 &&
+                   sizeof(leat_event) == 40,
                "sizes are the ABI");
 #endif
 #ifdef __cplusplus

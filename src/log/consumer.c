@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000 };
+enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000, CONSUMER_BYTES = 50 << 20 };
 
 // ---- entering and leaving a call: one thread at a time
 
@@ -17,7 +17,13 @@ int lt_consumer_enter(leat_consumer *c) {
                                  c->name ? c->name : "(unnamed)"));
 }
 
+int lt_consumer_enter_event(leat_consumer *c) {
+    return c && lt_consumer_tells(c) ? lt_enter(c->mq, LT_CALL_CB) : lt_consumer_enter(c);
+}
+
 int lt_consumer_leave(leat_consumer *c, int rc) {
+    if (lt_consumer_tells(c))
+        return rc; // the poll that the callback belongs to goes on
     leat *counted = lt_counts(c->mq) ? c->mq : NULL;
     atomic_store_explicit(&c->busy, false, memory_order_release); // now another may close all
     return counted ? lt_end_counted(counted, rc) : rc;
@@ -42,8 +48,15 @@ int lt_consumer_add_part(leat_consumer *c, struct lt_partition *p, int64_t offse
         c->part = grown;
         c->part_room = room;
     }
+    if (c->part_count >= c->at_room) {
+        struct lt_commit_at *grown = lt_resize(&c->mq->mem, c->at, c->part_room * sizeof *grown);
+        if (!grown)
+            return lt_fail_nomem();
+        c->at = grown;
+        c->at_room = c->part_room;
+    }
     struct lt_consumer_part *part = &c->part[c->part_count++];
-    *part = (struct lt_consumer_part){ 0 };
+    *part = (struct lt_consumer_part){ .end_told = -1 };
     lt_cursor_init(&part->cursor, p, offset);
     return 0;
 }
@@ -118,12 +131,37 @@ static void consumer_free(leat_consumer *c) {
     lt_free(mem, c->member.topics);
     lt_free(mem, c->old_tokens);
     lt_free(mem, c->messages);
+    lt_free(mem, c->event);
     lt_free(mem, c->part);
+    lt_free(mem, c->at);
     lt_free(mem, c);
+}
+
+static int consumer_check_number(const char *what, int64_t n, bool zero) {
+    if (n >= 0 || (zero && n == LEAT_ZERO))
+        return 0;
+    return lt_fail(LEAT_EINVAL, "consumer options: %s is %lld", what, (long long)n);
+}
+
+static int consumer_check_fetch(const leat_consumer_options *o) {
+    int rc = consumer_check_number("fetch_min_bytes", o->fetch_min_bytes, false);
+    if (rc == 0)
+        rc = consumer_check_number("fetch_max_bytes", o->fetch_max_bytes, false);
+    if (rc == 0)
+        rc = consumer_check_number("fetch_max_wait_ms", o->fetch_max_wait_ms, true);
+    if (rc == 0)
+        rc = consumer_check_number("max_poll_interval_ms", o->max_poll_interval_ms, false);
+    if (rc == 0)
+        rc = consumer_check_number("auto_commit_ms", o->auto_commit_ms, false);
+    if (rc == 0 && (o->report_end < 0 || o->report_end > 1))
+        rc = lt_fail(LEAT_EINVAL, "consumer options: report_end is %d", o->report_end);
+    return rc;
 }
 
 static int consumer_check(const leat_consumer_options *o) {
     int rc = lt_check_reserved("consumer options", o->reserved, 8);
+    if (rc == 0)
+        rc = consumer_check_fetch(o);
     if (rc == 0 && (o->start < 0 || o->start > LEAT_NONE))
         rc = lt_fail(LEAT_EINVAL, "consumer options: start is %d", o->start);
     if (rc == 0 && (o->isolation < 0 || o->isolation > LEAT_READ_DURABLE))
@@ -148,17 +186,36 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
     c->commit_disk = o->commit_acks == LEAT_ACKS_DISK;
     c->start = o->start ? o->start : LEAT_EARLIEST;
     c->records_max = o->max_poll_records ? (size_t)o->max_poll_records : CONSUMER_RECORDS;
+    c->bytes_min = o->fetch_min_bytes;
+    c->bytes_max = o->fetch_max_bytes ? o->fetch_max_bytes : CONSUMER_BYTES;
+    c->wait_ms = o->fetch_max_wait_ms;
+    c->report_end = o->report_end != 0;
+    c->interval_ms = o->max_poll_interval_ms;
+    c->auto_ms = o->auto_commit_ms;
+    c->auto_ns = c->auto_ms ? lt_add_ms(lt_now_ns(mq), c->auto_ms) : LT_NEVER;
+    c->on_event = o->on_event;
+    c->event_ctx = o->ctx;
     c->patience = LT_CONSUMER_PATIENCE;
     c->name = o->name ? lt_keep_name(mq, o->name) : NULL; // lags give it out
     c->member.name = c->name;
     c->member.waiter = &c->waiter;
     lt_node_init(&c->member.node);
     lt_list_init(&c->ears);
-    if ((!o->name || c->name) && lt_waiter_init(mq, &c->waiter) == 0)
-        return c;
+    if ((!o->name || c->name) && lt_waiter_init(mq, &c->waiter) == 0) {
+        if (lt_consumer_expiry_init(c) == 0)
+            return c;
+        lt_waiter_fini(mq, &c->waiter);
+    }
     consumer_free(c);
     (void)lt_fail_nomem();
     return NULL;
+}
+
+static void consumer_end(leat_consumer *c) {
+    if (c->interval_ms)
+        lt_due_end(c->mq, &c->expiry);
+    lt_waiter_fini(c->mq, &c->waiter);
+    consumer_free(c);
 }
 
 int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options *o,
@@ -179,10 +236,8 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
     rc = c ? lt_begin(mq, LT_CALL) : LEAT_ENOMEM;
     if (c && rc == 0)
         rc = lt_end(mq, group ? lt_group_open(mq, group, &c->group) : 0);
-    if (rc != 0 && c) {
-        lt_waiter_fini(mq, &c->waiter);
-        consumer_free(c);
-    }
+    if (rc != 0 && c)
+        consumer_end(c);
     if (rc != 0)
         return rc;
     c->child = (struct lt_child){ .kind = "consumer",
@@ -197,6 +252,15 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
     return 0;
 }
 
+// What its owner is told before it goes, and what is still to be stored.
+static void consumer_take_leave(leat_consumer *c) {
+    lt_consumer_expire(c, false);
+    lt_commit_automatic(c, true, false);
+    lt_consumer_revoke_all(c);
+    lt_commits_finish(c);
+    lt_commits_tell(c);
+}
+
 int leat_consumer_close(leat_consumer *c) {
     int rc = lt_enter(c ? c->mq : NULL, LT_CALL_SHUT);
     if (rc != 0)
@@ -204,12 +268,13 @@ int leat_consumer_close(leat_consumer *c) {
     if (atomic_exchange_explicit(&c->busy, true, memory_order_acquire))
         return lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s",
                        c->name ? c->name : "(unnamed)");
+    consumer_take_leave(c);
+    lt_commits_free(c);
     lt_consumer_drop_all(c);
     if (c->group)
         lt_group_leave(c->group, &c->member);
     lt_child_remove(c->mq, &c->child);
     atomic_fetch_add_explicit(&c->mq->read_gone, c->read, memory_order_relaxed);
-    lt_waiter_fini(c->mq, &c->waiter);
-    consumer_free(c);
+    consumer_end(c);
     return 0;
 }

@@ -25,6 +25,8 @@ int lt_cursor_find(struct lt_cursor *c, int64_t end);
 // lt_cursor_read makes a message of the record that lt_cursor_find found; its view is the caller's
 // to set. Owns  the bytes live as long as a reference of c->seg.
 void lt_cursor_read(const struct lt_cursor *c, leat_message *m);
+// lt_cursor_size tells how many bytes the record that was found takes up in the log.
+int64_t lt_cursor_size(const struct lt_cursor *c);
 // lt_cursor_advance steps over the record that was found.
 void lt_cursor_advance(struct lt_cursor *c);
 

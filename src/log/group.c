@@ -74,6 +74,7 @@ static void group_wake(struct lt_group *g, struct lt_member *m) {
 
 void lt_group_give_locked(struct lt_group *g, struct lt_claim *c) {
     c->owner = c->target;
+    c->epoch++;
     if (c->owner)
         group_wake(g, c->owner);
 }
@@ -130,6 +131,7 @@ static int group_subscribe_locked(struct lt_group *g, struct lt_member *m, leat_
     m->topics[m->topic_count++] = t;
     if (!lt_node_linked(&m->node))
         lt_list_push_back(&g->members, &m->node);
+    m->expelled = false;
     lt_group_share_locked(g);
     return 0;
 }
@@ -141,21 +143,53 @@ int lt_group_subscribe(struct lt_group *g, struct lt_member *m, leat_topic *t) {
     return rc;
 }
 
+// Gives up all that a member owns, without asking it.
+static void group_release_locked(struct lt_group *g, struct lt_member *m) {
+    for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n)) {
+        struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
+        for (int32_t i = 0; i < gt->count; i++) {
+            if (gt->claim[i].owner != m)
+                continue;
+            gt->claim[i].owner = NULL;
+            gt->claim[i].epoch++;
+        }
+    }
+    if (lt_node_linked(&m->node))
+        lt_list_remove(&m->node);
+}
+
 void lt_group_leave(struct lt_group *g, struct lt_member *m) {
     lt_lock(&g->lock);
     m->topic_count = 0;
-    if (lt_node_linked(&m->node))
-        lt_list_remove(&m->node);
+    m->expelled = false;
+    group_release_locked(g, m);
     for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n)) {
         struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
-        for (int32_t i = 0; i < gt->count; i++)
-            if (gt->claim[i].owner == m)
-                gt->claim[i].owner = NULL;
         for (int32_t i = 0; i < gt->count; i++) // a group that has not committed holds all back
             lt_partition_consumed(lt_topic_part(gt->topic, i), 0, INT64_MAX);
     }
     lt_group_share_locked(g);
     lt_unlock(&g->lock);
+}
+
+void lt_group_expel(struct lt_group *g, struct lt_member *m) {
+    lt_lock(&g->lock);
+    if (lt_node_linked(&m->node)) {
+        group_release_locked(g, m);
+        m->expelled = true;
+        atomic_store(&m->stale, true);
+        lt_trace(g->mq, "expel", g->name, NULL, 0);
+        lt_group_share_locked(g);
+    }
+    lt_unlock(&g->lock);
+}
+
+void lt_group_rejoin_locked(struct lt_group *g, struct lt_member *m) {
+    if (!m->expelled)
+        return;
+    m->expelled = false;
+    lt_list_push_back(&g->members, &m->node);
+    lt_group_share_locked(g);
 }
 
 // ---- committed offsets
@@ -168,8 +202,11 @@ int64_t lt_group_committed(struct lt_group *g, const leat_topic *t, int32_t part
     return offset;
 }
 
-static int group_commit_locked(struct lt_group *g, const struct lt_member *m, leat_topic *t,
-                               int32_t partition, int64_t offset) {
+static int group_commit_locked(struct lt_group *g, const struct lt_member *m,
+                               const struct lt_commit_at *at) {
+    leat_topic *t = at->p->topic;
+    int32_t partition = at->p->number;
+    int64_t offset = at->offset;
     struct lt_slots *slots = &g->mq->log->slots;
     int rc = lt_topic_alive(t);
     if (rc != 0)
@@ -177,7 +214,7 @@ static int group_commit_locked(struct lt_group *g, const struct lt_member *m, le
     if (!lt_group_topic_make_locked(g, t))
         return LEAT_ENOMEM;
     struct lt_claim *c = lt_group_claim_locked(g, t, partition);
-    if (c->owner != m)
+    if (c->owner != m || (m && c->epoch != at->epoch))
         return lt_fail(LEAT_EFENCED, "group %s: topic %s partition %d belongs to %s now", g->name,
                        t->name, partition,
                        c->owner && c->owner->name ? c->owner->name : "another member");
@@ -201,10 +238,9 @@ static int group_commit_locked(struct lt_group *g, const struct lt_member *m, le
     return rc;
 }
 
-int lt_group_commit(struct lt_group *g, const struct lt_member *m, leat_topic *t, int32_t partition,
-                    int64_t offset) {
+int lt_group_commit(struct lt_group *g, const struct lt_member *m, const struct lt_commit_at *at) {
     lt_lock(&g->lock);
-    int rc = group_commit_locked(g, m, t, partition, offset);
+    int rc = group_commit_locked(g, m, at);
     lt_unlock(&g->lock);
     return rc;
 }

@@ -5,6 +5,7 @@
 // Invariants
 //  1. A partition has at most one owner. It passes on only in its owner's own poll, at the owner's
 //     close, or when it has none: so an owner may commit until then, and nobody else.
+//     A member that is expelled has none at once.
 //  2. target says who is to own it, by the assignor; a member whose holdings differ from its
 //     targets is marked stale and woken.
 #ifndef LT_LOG_GROUP_H
@@ -16,10 +17,10 @@ struct lt_group;
 
 struct lt_member {
     struct lt_node node; // in the group's members, in the order of joining
-    struct lt_group *group;
     const char *name;
     struct lt_waiter *waiter;
-    leat_topic **topics; // subscribed; guarded by the group's lock
+    bool expelled;       // it did not poll; guarded by the group's lock, as are the topics
+    leat_topic **topics; // subscribed
     size_t topic_count, topic_room;
     atomic_bool stale; // holdings differ from targets; set under the lock, seq_cst
 };
@@ -27,6 +28,13 @@ struct lt_member {
 struct lt_claim { // one partition of one topic, for one group
     struct lt_member *owner, *target;
     struct lt_slot *slot; // of the committed offset; NULL: nothing was ever committed
+    uint32_t epoch;       // one more with each owner: who had it before has it no more
+};
+
+struct lt_commit_at { // a position to be committed
+    struct lt_partition *p;
+    uint32_t epoch;
+    int64_t offset;
 };
 
 struct lt_group_topic {
@@ -70,6 +78,10 @@ void lt_groups_free(leat *mq);
 int lt_group_subscribe(struct lt_group *g, struct lt_member *m, leat_topic *t);
 // lt_group_leave drops all of a member's topics and gives up what it owns.
 void lt_group_leave(struct lt_group *g, struct lt_member *m);
+// lt_group_expel puts out a member that does not poll: what it owns goes to others at once.
+// lt_group_rejoin_locked takes it in again. Locks: the group's.
+void lt_group_expel(struct lt_group *g, struct lt_member *m);
+void lt_group_rejoin_locked(struct lt_group *g, struct lt_member *m);
 
 // Locks of these: the group's. lt_group_topic_locked returns what the group has of a topic, or
 // NULL; lt_group_topic_make_locked makes it if need be (NULL: LEAT_ENOMEM); lt_group_topic_free
@@ -84,10 +96,10 @@ void lt_group_share_locked(struct lt_group *g);
 struct lt_claim *lt_group_claim_locked(struct lt_group *g, const leat_topic *t, int32_t partition);
 // lt_group_give_locked passes a partition on to its target. Locks: the group's.
 void lt_group_give_locked(struct lt_group *g, struct lt_claim *c);
-// lt_group_commit stores a committed offset. m owns the partition, or m is NULL and nobody does.
-// Returns  LEAT_EFENCED, LEAT_EGONE, LEAT_ENOMEM, LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO.
-int lt_group_commit(struct lt_group *g, const struct lt_member *m, leat_topic *t, int32_t partition,
-                    int64_t offset);
+// lt_group_commit stores a committed offset. m owns the partition since that epoch, or m is NULL
+// and nobody does. Returns  LEAT_EFENCED, LEAT_EGONE, LEAT_ENOMEM, LEAT_EFULL, LEAT_ENOSPC,
+// LEAT_EIO.
+int lt_group_commit(struct lt_group *g, const struct lt_member *m, const struct lt_commit_at *at);
 // lt_group_committed returns the committed offset, -1 if there is none.
 int64_t lt_group_committed(struct lt_group *g, const leat_topic *t, int32_t partition);
 

@@ -15,7 +15,7 @@ int lt_consumer_resolve(const struct lt_partition *p, int64_t *offset) {
 }
 
 int leat_consumer_positions(leat_consumer *c, int committed, leat_position *out, size_t max) {
-    int rc = lt_consumer_enter(c);
+    int rc = lt_consumer_enter_event(c);
     if (rc != 0)
         return rc;
     if (max > 0 && !out)
@@ -53,6 +53,6 @@ static int consumer_seek(leat_consumer *c, const char *topic, int32_t partition,
 }
 
 int leat_consumer_seek(leat_consumer *c, const char *topic, int32_t partition, int64_t offset) {
-    int rc = lt_consumer_enter(c);
+    int rc = lt_consumer_enter_event(c);
     return rc != 0 ? rc : lt_consumer_leave(c, consumer_seek(c, topic, partition, offset));
 }

@@ -8,6 +8,9 @@ static int consumer_subscribe(leat_consumer *c, const char *topic) {
     if (c->assigned)
         return lt_fail(LEAT_EINVAL, "the consumer is assigned by hand");
     if (!topic) {
+        lt_consumer_expire(c, false);
+        lt_commit_automatic(c, true, false);
+        lt_consumer_revoke_all(c);
         lt_consumer_drop_all(c);
         lt_group_leave(c->group, &c->member);
         return 0;
@@ -19,7 +22,11 @@ static int consumer_subscribe(leat_consumer *c, const char *topic) {
     if (!t)
         return lt_fail(LEAT_ENOENT, "topic %s does not exist", topic);
     rc = lt_consumer_listen(c, t);
-    return rc != 0 ? rc : lt_group_subscribe(c->group, &c->member, t);
+    if (rc == 0)
+        rc = lt_group_subscribe(c->group, &c->member, t);
+    if (rc == 0)
+        lt_consumer_expire(c, true);
+    return rc;
 }
 
 int leat_consumer_subscribe(leat_consumer *c, const char *topic) {
