@@ -118,13 +118,16 @@ int lt_consumer_rebalance(leat_consumer *c, bool give) {
 }
 
 void lt_consumer_revoke_all(leat_consumer *c) {
-    if (!c->on_event || c->assigned || lt_forked(c->mq))
+    if (!c->on_event || !c->group || c->assigned || lt_forked(c->mq))
         return;
     c->event_count = 0; // what was not told yet does not matter any more
-    for (size_t i = 0; i < c->part_count; i++) {
+    lt_lock(&c->group->lock);
+    int rc = rebalance_lost(c);
+    lt_unlock(&c->group->lock);
+    for (size_t i = 0; i < c->part_count && rc == 0; i++) { // no memory: the rest is not told
         const struct lt_cursor *at = &c->part[i].cursor;
-        if (!c->part[i].revoking && lt_consumer_event(c, LEAT_EV_REVOKED, at->p, at->offset) != 0)
-            break; // no memory: the rest is not told
+        if (!c->part[i].revoking)
+            rc = lt_consumer_event(c, LEAT_EV_REVOKED, at->p, at->offset);
     }
     lt_consumer_tell(c);
 }

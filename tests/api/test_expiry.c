@@ -124,7 +124,10 @@ Test(expiry, begins_with_the_subscription_and_ends_with_it, .init = forget) {
     ok(leat_consumer_subscribe(a, "t"));
     gives(0, leat_poll(a, 0, &m));
     cr_assert_str_eq(parts(a), "0");
+    ok(leat_clock_advance(mq, 5000));
+    forget();
     ok(leat_consumer_close(a));
+    cr_assert_str_eq(seen, "L0@0 ", "a close tells what is lost as lost");
     ok(leat_clock_advance(mq, 5000));
     close_store();
 }
