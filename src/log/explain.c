@@ -62,8 +62,8 @@ static void explain_idle(leat_consumer *c, const struct lt_group_topic *gt, stru
         has |= gt->claim[i].target == &c->member;
     if (!has && lt_group_subscribed_locked(&c->member, gt->topic))
         lt_text_line(text,
-                     "%s: no partition: group %s has %d members for %d; it is idle until one "
-                     "leaves or the topic grows, a queue over the topic has no such limit",
+                     "%s: no partition: group %s has %d members for %d. It is idle until one "
+                     "leaves or the topic grows; a queue over the topic has no such limit",
                      gt->topic->name, c->group->name, members, gt->count);
 }
 

@@ -31,7 +31,6 @@ static leat *mq;
 static leat_topic *t;
 static atomic_int producing;
 static atomic_bool over; // of a round: all is read
-static int64_t ends[PARTITIONS];
 
 static struct group {
     char name[2];
