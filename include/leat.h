@@ -671,6 +671,10 @@ LEAT_API int leat_batch_discard(leat_batch *b);
 enum { LEAT_EARLIEST = 1, LEAT_LATEST = 2, LEAT_NONE = 3 };
 // .isolation: whether poll returns what is in the log, or only what no power cut can take back.
 enum { LEAT_READ_LOG = 1, LEAT_READ_DURABLE = 2 };
+// .assignor: how the members of a group share the partitions. Range: each topic by itself, in runs
+// (Kafka's rule); round robin: all partitions of all topics in turn; sticky: even, and what a
+// member has it keeps as far as that allows.
+enum { LEAT_ASSIGN_RANGE = 1, LEAT_ASSIGN_ROUND_ROBIN = 2, LEAT_ASSIGN_STICKY = 3 };
 
 typedef struct {
     const char *topic;
@@ -683,7 +687,7 @@ enum {
     LEAT_EV_ASSIGNED = 1, // it is c's; reads from offset
     LEAT_EV_REVOKED = 2,  // another member is to have it; until it has, c's commits of it count
     LEAT_EV_LOST = 3,     // it is c's no more, and commits of it are fenced: c did not poll for
-                          // .max_poll_interval_ms
+                          // .max_poll_interval_ms; or its topic, of a pattern, was deleted
     LEAT_EV_END = 4,      // with .report_end: a poll found nothing at offset, where it ends now
     LEAT_EV_RESET = 5,    // what was committed is not there: reads from offset, as .start says
     LEAT_EV_GAP = 6       // goes on at offset: what stood before was deleted before c read it
@@ -699,11 +703,11 @@ typedef struct {
 typedef void (*leat_event_fn)(leat_consumer *c, const leat_event *e, void *ctx);
 
 typedef struct {
-    const char *name;   // for traces and leat_group_lag
-    int32_t start;      // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
-    int32_t isolation;  // 0: LEAT_READ_LOG
-    int32_t report_end; // 1: LEAT_EV_END is told
-    int32_t pad3_;
+    const char *name;             // for traces and leat_group_lag
+    int32_t start;                // LEAT_EARLIEST, LEAT_LATEST, LEAT_NONE (poll is LEAT_ERANGE)
+    int32_t isolation;            // 0: LEAT_READ_LOG
+    int32_t assignor;             // 0: the one of the members that are in; if there are none, range
+    int32_t report_end;           // 1: LEAT_EV_END is told
     int64_t fetch_max_wait_ms;    // how long a poll waits for .fetch_min_bytes; 0: its timeout;
                                   // LEAT_ZERO: it takes what is there
     int64_t max_poll_interval_ms; // a member that does not poll for so long is out of the group
@@ -732,12 +736,15 @@ LEAT_API int leat_consumer_open(leat *mq, const char *group, const leat_consumer
 // Returns  LEAT_EBUSY while another thread is in a call of c.
 LEAT_API int leat_consumer_close(leat_consumer *c);
 
-// leat_consumer_subscribe adds a topic to what c reads as a member of its group; topic NULL drops
-// all. The partitions are shared out at once among the members by Kafka's range rule; what
-// another member owns comes over in that member's next poll.
-// Returns  LEAT_ENOENT (no such topic: subscribing never creates), LEAT_EINVAL (no group, or
-//          assigned by hand).
-LEAT_API int leat_consumer_subscribe(leat_consumer *c, const char *topic);
+// leat_consumer_subscribe adds a topic to what c reads as a member of its group, or, if the text
+// has one of * ? [ \ in it, all topics that match this pattern (as a channel's, see
+// leat_channel_subscribe), also those that are created later; NULL drops all. A topic that belongs
+// to a queue is read only by its name; one that is deleted drops out of a pattern. The partitions
+// are shared out at once among the members, by their .assignor; what another member owns comes over
+// in that member's next poll. Members come in the order of their names, then those without one.
+// Returns  LEAT_ENOENT (no topic of that name: subscribing never creates), LEAT_EINVAL (no group;
+//          assigned by hand), LEAT_EEXIST (the group's members have another .assignor).
+LEAT_API int leat_consumer_subscribe(leat_consumer *c, const char *topic_or_pattern);
 
 // leat_consumer_assign makes c read exactly these n partitions, from their offsets (or LEAT_BEGIN,
 // LEAT_END), outside of any sharing; n 0 drops all.

@@ -30,6 +30,8 @@ int lt_commit_many(leat_consumer *c, const struct lt_commit_at *at, size_t n) {
     bool stored = false;
     for (size_t i = 0; i < n; i++) {
         int rc = commit_one(c, &at[i]);
+        if (rc == LEAT_EGONE && lt_consumer_without(c, at[i].p->topic))
+            continue; // a pattern had chosen it: nothing is left to commit
         stored |= rc == 0;
         first = first ? first : rc;
     }

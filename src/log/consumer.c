@@ -92,14 +92,10 @@ int lt_consumer_listen(leat_consumer *c, leat_topic *t) {
     return 0;
 }
 
-static void consumer_deafen(leat_consumer *c) {
-    struct lt_node *n;
-    while ((n = lt_list_first(&c->ears))) {
-        struct lt_consumer_ear *e = LT_CONTAINER(n, struct lt_consumer_ear, node);
-        lt_bell_remove(&e->topic->bell, &e->ear);
-        lt_list_remove(n);
-        lt_free(&c->mq->mem, e);
-    }
+void lt_consumer_deafen(leat_consumer *c, struct lt_consumer_ear *e) {
+    lt_bell_remove(&e->topic->bell, &e->ear);
+    lt_list_remove(&e->node);
+    lt_free(&c->mq->mem, e);
 }
 
 // ---- open and close
@@ -122,13 +118,15 @@ void lt_consumer_drop_all(leat_consumer *c) {
     lt_consumer_end_views(c);
     while (c->part_count > 0)
         lt_consumer_drop_part(c, &c->part[c->part_count - 1]);
-    consumer_deafen(c);
+    struct lt_node *n;
+    while ((n = lt_list_first(&c->ears)))
+        lt_consumer_deafen(c, LT_CONTAINER(n, struct lt_consumer_ear, node));
     c->lost = NULL;
 }
 
 static void consumer_free(leat_consumer *c) {
     struct lt_mem *mem = &c->mq->mem;
-    lt_free(mem, c->member.topics);
+    lt_member_fini(mem, &c->member);
     lt_free(mem, c->old_tokens);
     lt_free(mem, c->messages);
     lt_free(mem, c->event);
@@ -166,6 +164,10 @@ static int consumer_check(const leat_consumer_options *o) {
         rc = lt_fail(LEAT_EINVAL, "consumer options: start is %d", o->start);
     if (rc == 0 && (o->isolation < 0 || o->isolation > LEAT_READ_DURABLE))
         rc = lt_fail(LEAT_EINVAL, "consumer options: isolation is %d", o->isolation);
+    if (rc == 0 && (o->assignor < 0 || o->assignor > LEAT_ASSIGN_STICKY))
+        rc = lt_fail(LEAT_EINVAL, "consumer options: assignor is %d", o->assignor);
+    if (rc == 0 && (o->pad_ != 0 || o->pad2_ != 0))
+        rc = lt_fail(LEAT_EINVAL, "consumer options: pad_ or pad2_ is not zero");
     if (rc == 0 && o->commit_acks != LEAT_ACKS_DEFAULT && o->commit_acks != LEAT_ACKS_LOG &&
         o->commit_acks != LEAT_ACKS_DISK)
         rc = lt_fail(LEAT_EINVAL, "consumer options: commit_acks is %d", o->commit_acks);
@@ -198,6 +200,7 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
     c->patience = LT_CONSUMER_PATIENCE;
     c->name = o->name ? lt_keep_name(mq, o->name) : NULL; // lags give it out
     c->member.name = c->name;
+    c->member.assignor = o->assignor;
     c->member.waiter = &c->waiter;
     lt_node_init(&c->member.node);
     lt_list_init(&c->ears);

@@ -98,6 +98,8 @@ void lt_consumer_drop_part(leat_consumer *c, struct lt_consumer_part *part);
 void lt_consumer_drop_all(leat_consumer *c);
 // lt_consumer_listen hears of what is appended to t. Returns  LEAT_ENOMEM.
 int lt_consumer_listen(leat_consumer *c, leat_topic *t);
+// lt_consumer_deafen takes back one of its ears.
+void lt_consumer_deafen(leat_consumer *c, struct lt_consumer_ear *e);
 
 // lt_consumer_rebalance takes over what the group has given to c. give: this is a poll, and what
 // another member is to have is marked and told as revoked at one look, and goes at the next.
@@ -142,6 +144,10 @@ void lt_commits_free(leat_consumer *c);
 int lt_consumer_bytes(leat_consumer *c, int64_t *bytes);
 // lt_consumer_end_views ends the views of the last poll.
 void lt_consumer_end_views(leat_consumer *c);
+
+// lt_consumer_without tells whether t was deleted and c got it by a pattern or has not got it: then
+// c goes on without it. Of c's own calls alone.
+bool lt_consumer_without(const leat_consumer *c, const leat_topic *t);
 
 // lt_consumer_resolve makes an offset of one of LEAT_BEGIN, LEAT_END. Returns  LEAT_ERANGE.
 int lt_consumer_resolve(const struct lt_partition *p, int64_t *offset);

@@ -53,18 +53,14 @@ static void explain_claims(leat_consumer *c, const struct lt_group_topic *gt,
 
 // Why c has nothing of a topic that it is subscribed to. Locks: the group's.
 static void explain_idle(leat_consumer *c, const struct lt_group_topic *gt, struct lt_text *text) {
-    int members = 0;
     bool has = false;
-    for (struct lt_node *n = lt_list_first(&c->group->members); n;
-         n = lt_list_next(&c->group->members, n))
-        members += lt_group_subscribed_locked(LT_CONTAINER(n, struct lt_member, node), gt->topic);
     for (int32_t i = 0; i < gt->count; i++)
         has |= gt->claim[i].target == &c->member;
-    if (!has && lt_group_subscribed_locked(&c->member, gt->topic))
+    if (!has && lt_member_reads_locked(&c->member, gt))
         lt_text_line(text,
-                     "%s: no partition: group %s has %d members for %d. It is idle until one "
+                     "%s: no partition: group %s has %zu members for %d. It is idle until one "
                      "leaves or the topic grows; a queue over the topic has no such limit",
-                     gt->topic->name, c->group->name, members, gt->count);
+                     gt->topic->name, c->group->name, gt->readers, gt->count);
 }
 
 static void explain_group(leat_consumer *c, struct lt_text *text) {
@@ -80,6 +76,8 @@ static void explain_group(leat_consumer *c, struct lt_text *text) {
         explain_claims(c, gt, text);
         explain_idle(c, gt, text);
     }
+    if (c->member.topic_count == 0 && c->member.pattern_count > 0 && c->member.read_count == 0)
+        lt_text_line(text, "no topic matches what is subscribed");
     lt_unlock(&g->lock);
 }
 
@@ -98,7 +96,7 @@ static int explain_all(leat_consumer *c, struct lt_text *text) {
         explain_part(c, &c->part[i], lacks, text);
     if (c->group && !c->assigned)
         explain_group(c, text);
-    if (c->part_count == 0 && c->member.topic_count == 0)
+    if (c->part_count == 0 && c->member.topic_count + c->member.pattern_count == 0)
         lt_text_line(text, "nothing is subscribed or assigned");
     return 0;
 }

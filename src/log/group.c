@@ -1,54 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 #include "log/group.h"
 
-#include "log/assign.h"
+#include "base/glob.h"
 
 #include <string.h>
 
 // ---- topics of a group
 
-struct lt_group_topic *lt_group_topic_locked(struct lt_group *g, const leat_topic *t) {
-    for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n)) {
-        struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
-        if (gt->topic == t)
-            return gt;
-    }
-    return NULL;
-}
-
-// Takes the partitions in that the topic has got since. There is room: lt_groups_make_room.
-static void group_topic_fit(struct lt_group_topic *gt) {
-    int32_t partitions = atomic_load_explicit(&gt->topic->partitions, memory_order_acquire);
-    if (gt->count < partitions)
-        gt->count = partitions < gt->room ? partitions : gt->room;
-}
-
+// Anybody but lt_group_expect_locked who comes with a topic has found it, so it is born.
 struct lt_group_topic *lt_group_topic_make_locked(struct lt_group *g, leat_topic *t) {
     struct lt_group_topic *gt = lt_group_topic_locked(g, t);
-    if (gt) {
-        group_topic_fit(gt);
-        return gt;
-    }
     struct lt_mem *mem = &g->mq->mem;
-    int32_t room = atomic_load(&t->room);
-    gt = lt_zalloc(mem, sizeof *gt);
-    struct lt_claim *claim = lt_zalloc(mem, (size_t)room * sizeof *claim);
-    if (!gt || !claim) {
-        lt_free(mem, gt);
-        lt_free(mem, claim);
-        (void)lt_fail_nomem();
-        return NULL;
+    if (!gt) {
+        int32_t room = atomic_load(&t->room);
+        if (lt_sharing_reserve(g, 1, 0, (size_t)room) != 0)
+            return NULL;
+        gt = lt_zalloc(mem, sizeof *gt);
+        struct lt_claim *claim = lt_zalloc(mem, (size_t)room * sizeof *claim);
+        if (!gt || !claim) {
+            lt_free(mem, gt);
+            lt_free(mem, claim);
+            (void)lt_fail_nomem();
+            return NULL;
+        }
+        gt->topic = t;
+        gt->claim = claim;
+        gt->room = room;
+        lt_sharing_add_topic(g, gt);
     }
-    gt->topic = t;
-    gt->claim = claim;
-    gt->room = room;
-    group_topic_fit(gt);
-    lt_list_push_back(&g->topics, &gt->node);
+    gt->unborn = false;
+    lt_group_topic_count(gt);
     return gt;
 }
 
 void lt_group_topic_free(struct lt_group *g, struct lt_group_topic *gt) {
-    lt_list_remove(&gt->node);
+    lt_sharing_remove_topic(g, gt);
     lt_free(&g->mq->mem, gt->claim);
     lt_free(&g->mq->mem, gt);
 }
@@ -58,80 +44,121 @@ struct lt_claim *lt_group_claim_locked(struct lt_group *g, const leat_topic *t, 
     return gt && partition >= 0 && partition < gt->count ? &gt->claim[partition] : NULL;
 }
 
-// ---- sharing out
+// ---- what a member reads
 
-bool lt_group_subscribed_locked(const struct lt_member *m, const leat_topic *t) {
+// Makes room for one more entry of `each` bytes. Returns  NULL: no memory.
+static void *member_room(struct lt_mem *mem, void *old, size_t count, size_t *room, size_t each) {
+    if (count < *room)
+        return old;
+    size_t more = *room ? 2 * *room : 4;
+    void *grown = lt_resize(mem, old, more * each);
+    if (grown)
+        *room = more;
+    else
+        (void)lt_fail_nomem();
+    return grown;
+}
+
+bool lt_member_named(const struct lt_member *m, const leat_topic *t) {
     for (size_t i = 0; i < m->topic_count; i++)
         if (m->topics[i] == t)
             return true;
     return false;
 }
 
-static void group_wake(struct lt_group *g, struct lt_member *m) {
-    atomic_store(&m->stale, true);
-    lt_waiter_notify(g->mq, m->waiter);
+static bool member_matches(const struct lt_member *m, const leat_topic *t) {
+    if (t->owned) // a queue's own topic is read by a group only if it is named
+        return false;
+    for (size_t i = 0; i < m->pattern_count; i++)
+        if (lt_glob_match(m->patterns[i], strlen(m->patterns[i]), t->name, strlen(t->name)))
+            return true;
+    return false;
 }
 
-void lt_group_give_locked(struct lt_group *g, struct lt_claim *c) {
-    c->owner = c->target;
-    c->epoch++;
-    if (c->owner)
-        group_wake(g, c->owner);
+bool lt_member_reads_locked(const struct lt_member *m, const struct lt_group_topic *gt) {
+    for (size_t i = 0; i < m->read_count; i++)
+        if (m->reads[i] == gt)
+            return true;
+    return false;
 }
 
-// The member that stands at place `index` among those subscribed to t.
-static struct lt_member *group_member_at(struct lt_group *g, const leat_topic *t, int32_t index) {
-    for (struct lt_node *n = lt_list_first(&g->members); n; n = lt_list_next(&g->members, n)) {
-        struct lt_member *m = LT_CONTAINER(n, struct lt_member, node);
-        if (lt_group_subscribed_locked(m, t) && index-- == 0)
-            return m;
+// There may be readers only of what the group has, so this makes that, too.
+static int member_read(struct lt_group *g, struct lt_member *m, leat_topic *t) {
+    struct lt_group_topic *gt = lt_group_topic_make_locked(g, t);
+    if (!gt)
+        return LEAT_ENOMEM;
+    if (lt_member_reads_locked(m, gt))
+        return 0;
+    void *reads = member_room(&g->mq->mem, m->reads, m->read_count, &m->read_room, sizeof(void *));
+    if (!reads)
+        return LEAT_ENOMEM;
+    m->reads = reads;
+    m->reads[m->read_count++] = gt;
+    return 0;
+}
+
+void lt_member_fini(struct lt_mem *mem, struct lt_member *m) {
+    lt_free(mem, m->topics);
+    lt_free(mem, m->patterns);
+    lt_free(mem, m->reads);
+}
+
+// ---- joining and leaving
+
+static const char *group_assignor(int32_t assignor) {
+    return assignor == LEAT_ASSIGN_STICKY        ? "sticky"
+           : assignor == LEAT_ASSIGN_ROUND_ROBIN ? "round robin"
+                                                 : "range";
+}
+
+// Looks whether m can be a member, or is one; there is room for it then.
+static int group_admit(struct lt_group *g, const struct lt_member *m) {
+    if (lt_node_linked(&m->node))
+        return 0;
+    if (g->sharing.member_count > 0 && m->assignor != 0 && m->assignor != g->assignor)
+        return lt_fail(LEAT_EEXIST, "group %s shares by %s, not by %s", g->name,
+                       group_assignor(g->assignor), group_assignor(m->assignor));
+    return lt_sharing_reserve(g, 0, 1, 0);
+}
+
+// Tells whether a stands before b whenever they joined.
+static bool group_before(const struct lt_member *a, const struct lt_member *b) {
+    return a->name && (!b->name || strcmp(a->name, b->name) < 0);
+}
+
+static void group_join(struct lt_group *g, struct lt_member *m) {
+    if (lt_node_linked(&m->node) && !m->expelled)
+        return;
+    if (m->expelled) { // it has kept its seat
+        lt_list_remove(&m->node);
+        m->expelled = false;
+    } else {
+        if (g->sharing.member_count++ == 0)
+            g->assignor = m->assignor ? m->assignor : LEAT_ASSIGN_RANGE;
     }
-    return NULL;
-}
-
-static void group_share_topic(struct lt_group *g, struct lt_group_topic *gt) {
-    int32_t members = 0;
-    group_topic_fit(gt);
-    for (struct lt_node *n = lt_list_first(&g->members); n; n = lt_list_next(&g->members, n))
-        members += lt_group_subscribed_locked(LT_CONTAINER(n, struct lt_member, node), gt->topic);
-    for (int32_t i = 0; i < gt->count; i++) {
-        struct lt_claim *c = &gt->claim[i];
-        c->target = NULL;
-        if (members > 0)
-            c->target = group_member_at(g, gt->topic, lt_assign_range(i, gt->count, members));
-        if (c->owner == c->target)
-            continue;
-        if (c->owner)
-            group_wake(g, c->owner); // gives it up in its next poll
-        else
-            lt_group_give_locked(g, c);
-    }
-}
-
-void lt_group_share_locked(struct lt_group *g) {
-    g->generation++;
-    for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n))
-        group_share_topic(g, LT_CONTAINER(n, struct lt_group_topic, node));
-    lt_trace(g->mq, "rebalance", g->name, NULL, 0);
+    struct lt_node *n = lt_list_first(&g->members);
+    while (n && !group_before(m, LT_CONTAINER(n, struct lt_member, node)))
+        n = lt_list_next(&g->members, n);
+    n = n ? n : &g->members.head;
+    lt_list_link(&m->node, n->prev, n);
 }
 
 static int group_subscribe_locked(struct lt_group *g, struct lt_member *m, leat_topic *t) {
-    if (lt_group_subscribed_locked(m, t))
+    if (lt_member_named(m, t))
         return 0;
-    if (m->topic_count == m->topic_room) {
-        size_t room = m->topic_room ? 2 * m->topic_room : 4;
-        leat_topic **grown = lt_resize(&g->mq->mem, m->topics, room * sizeof(leat_topic *));
-        if (!grown)
-            return lt_fail_nomem();
-        m->topics = grown;
-        m->topic_room = room;
-    }
-    if (!lt_group_topic_make_locked(g, t))
+    int rc = group_admit(g, m);
+    if (rc != 0)
+        return rc;
+    void *topics =
+        member_room(&g->mq->mem, m->topics, m->topic_count, &m->topic_room, sizeof(void *));
+    if (!topics)
         return LEAT_ENOMEM;
+    m->topics = topics;
+    rc = member_read(g, m, t);
+    if (rc != 0)
+        return rc;
     m->topics[m->topic_count++] = t;
-    if (!lt_node_linked(&m->node))
-        lt_list_push_back(&g->members, &m->node);
-    m->expelled = false;
+    group_join(g, m);
     lt_group_share_locked(g);
     return 0;
 }
@@ -143,8 +170,63 @@ int lt_group_subscribe(struct lt_group *g, struct lt_member *m, leat_topic *t) {
     return rc;
 }
 
+static int group_match_locked(struct lt_group *g, struct lt_member *m) {
+    struct lt_log *log = g->mq->log;
+    size_t before = m->read_count;
+    int rc = 0;
+    for (struct lt_node *n = lt_list_first(&log->all); n && rc == 0;
+         n = lt_list_next(&log->all, n)) {
+        leat_topic *t = LT_CONTAINER(n, leat_topic, node);
+        if (!atomic_load(&t->gone) && member_matches(m, t))
+            rc = member_read(g, m, t);
+    }
+    if (rc != 0)
+        m->read_count = before;
+    return rc;
+}
+
+// Locks: table, and the group's.
+static int group_pattern_locked(struct lt_group *g, struct lt_member *m, const char *pattern) {
+    for (size_t i = 0; i < m->pattern_count; i++)
+        if (strcmp(m->patterns[i], pattern) == 0)
+            return 0;
+    int rc = group_admit(g, m);
+    if (rc != 0)
+        return rc;
+    struct lt_mem *mem = &g->mq->mem;
+    void *patterns =
+        member_room(mem, m->patterns, m->pattern_count, &m->pattern_room, sizeof(void *));
+    if (!patterns)
+        return LEAT_ENOMEM;
+    m->patterns = patterns;
+    char *copy = lt_strdup_n(mem, pattern, strlen(pattern));
+    if (!copy)
+        return lt_fail_nomem();
+    m->patterns[m->pattern_count++] = copy;
+    rc = group_match_locked(g, m);
+    if (rc != 0) {
+        lt_free(mem, m->patterns[--m->pattern_count]);
+        return rc;
+    }
+    group_join(g, m);
+    lt_group_share_locked(g);
+    return 0;
+}
+
+int lt_group_subscribe_pattern(struct lt_group *g, struct lt_member *m, const char *pattern) {
+    struct lt_log *log = g->mq->log;
+    lt_lock(&log->admin); // no topic comes or goes
+    lt_lock(&log->table);
+    lt_lock(&g->lock);
+    int rc = group_pattern_locked(g, m, pattern);
+    lt_unlock(&g->lock);
+    lt_unlock(&log->table);
+    lt_unlock(&log->admin);
+    return rc;
+}
+
 // Gives up all that a member owns, without asking it.
-static void group_release_locked(struct lt_group *g, struct lt_member *m) {
+static void group_release_locked(struct lt_group *g, const struct lt_member *m) {
     for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n)) {
         struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
         for (int32_t i = 0; i < gt->count; i++) {
@@ -154,15 +236,20 @@ static void group_release_locked(struct lt_group *g, struct lt_member *m) {
             gt->claim[i].epoch++;
         }
     }
-    if (lt_node_linked(&m->node))
-        lt_list_remove(&m->node);
 }
 
 void lt_group_leave(struct lt_group *g, struct lt_member *m) {
     lt_lock(&g->lock);
     m->topic_count = 0;
-    m->expelled = false;
+    while (m->pattern_count > 0)
+        lt_free(&g->mq->mem, m->patterns[--m->pattern_count]);
+    m->read_count = 0;
     group_release_locked(g, m);
+    if (lt_node_linked(&m->node)) {
+        lt_list_remove(&m->node);
+        g->sharing.member_count--;
+    }
+    m->expelled = false;
     for (struct lt_node *n = lt_list_first(&g->topics); n; n = lt_list_next(&g->topics, n)) {
         struct lt_group_topic *gt = LT_CONTAINER(n, struct lt_group_topic, node);
         for (int32_t i = 0; i < gt->count; i++) // a group that has not committed holds all back
@@ -174,8 +261,10 @@ void lt_group_leave(struct lt_group *g, struct lt_member *m) {
 
 void lt_group_expel(struct lt_group *g, struct lt_member *m) {
     lt_lock(&g->lock);
-    if (lt_node_linked(&m->node)) {
+    if (lt_node_linked(&m->node) && !m->expelled) {
         group_release_locked(g, m);
+        lt_list_remove(&m->node);
+        lt_list_push_back(&g->away, &m->node);
         m->expelled = true;
         atomic_store(&m->stale, true);
         lt_trace(g->mq, "expel", g->name, NULL, 0);
@@ -187,9 +276,55 @@ void lt_group_expel(struct lt_group *g, struct lt_member *m) {
 void lt_group_rejoin_locked(struct lt_group *g, struct lt_member *m) {
     if (!m->expelled)
         return;
-    m->expelled = false;
-    lt_list_push_back(&g->members, &m->node);
+    group_join(g, m);
     lt_group_share_locked(g);
+}
+
+// ---- topics that come and go
+
+static int group_expect_each(struct lt_group *g, const struct lt_list *members, leat_topic *t) {
+    int rc = 0;
+    for (struct lt_node *n = lt_list_first(members); n && rc == 0; n = lt_list_next(members, n)) {
+        struct lt_member *m = LT_CONTAINER(n, struct lt_member, node);
+        if (member_matches(m, t))
+            rc = member_read(g, m, t);
+    }
+    return rc;
+}
+
+int lt_group_expect_locked(struct lt_group *g, leat_topic *t) {
+    int rc = group_expect_each(g, &g->members, t);
+    if (rc == 0)
+        rc = group_expect_each(g, &g->away, t);
+    struct lt_group_topic *gt = lt_group_topic_locked(g, t);
+    if (gt) {
+        gt->unborn = true;
+        gt->count = 0;
+    }
+    return rc;
+}
+
+static void group_forget_each(struct lt_group *g, const struct lt_list *members,
+                              const struct lt_group_topic *gt) {
+    for (struct lt_node *n = lt_list_first(members); n; n = lt_list_next(members, n)) {
+        struct lt_member *m = LT_CONTAINER(n, struct lt_member, node);
+        for (size_t i = 0; i < m->read_count; i++) {
+            if (m->reads[i] != gt)
+                continue;
+            m->reads[i] = m->reads[--m->read_count];
+            lt_group_wake_locked(g, m); // what it has of it goes in its next poll
+            break;
+        }
+    }
+}
+
+void lt_group_topic_forget_locked(struct lt_group *g, struct lt_group_topic *gt) {
+    bool was_read = gt->readers > 0;
+    group_forget_each(g, &g->members, gt);
+    group_forget_each(g, &g->away, gt);
+    lt_group_topic_free(g, gt);
+    if (was_read)
+        lt_group_share_locked(g);
 }
 
 // ---- committed offsets

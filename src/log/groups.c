@@ -5,9 +5,9 @@
 #include <string.h>
 
 static void group_free(struct lt_group *g) {
-    struct lt_node *n;
-    while ((n = lt_list_first(&g->topics)))
-        lt_group_topic_free(g, LT_CONTAINER(n, struct lt_group_topic, node));
+    while (g->sharing.topic_count > 0)
+        lt_group_topic_free(g, g->sharing.topics[g->sharing.topic_count - 1]);
+    lt_sharing_fini(g);
     leat *mq = g->mq;
     lt_mutex_fini(&g->lock);
     lt_free(&mq->mem, g->name);
@@ -21,6 +21,7 @@ static struct lt_group *group_new(leat *mq, const char *name, size_t n) {
         g->mq = mq;
         g->name = copy;
         lt_list_init(&g->members);
+        lt_list_init(&g->away);
         lt_list_init(&g->topics);
         return g;
     }
@@ -153,21 +154,42 @@ void lt_groups_forget_topic(leat *mq, const leat_topic *t) {
         lt_lock(&g->lock);
         struct lt_group_topic *gt = lt_group_topic_locked(g, t);
         if (gt)
-            lt_group_topic_free(g, gt);
+            lt_group_topic_forget_locked(g, gt);
         lt_unlock(&g->lock);
     }
     lt_unlock(&mq->log->table);
 }
 
+int lt_groups_expect_topic(leat *mq, leat_topic *t) {
+    struct lt_map_cursor at = { 0 };
+    void *group;
+    int rc = 0;
+    lt_lock(&mq->log->table);
+    while (rc == 0 && lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
+        struct lt_group *g = group;
+        lt_lock(&g->lock);
+        rc = lt_group_expect_locked(g, t);
+        lt_unlock(&g->lock);
+    }
+    lt_unlock(&mq->log->table);
+    if (rc != 0)
+        lt_groups_forget_topic(mq, t);
+    return rc;
+}
+
 static int group_topic_room(struct lt_group *g, struct lt_group_topic *gt, int32_t room) {
     if (room <= gt->room)
         return 0;
+    size_t more = (size_t)(room - gt->room);
+    if (lt_sharing_reserve(g, 0, 0, more) != 0)
+        return LEAT_ENOMEM;
     struct lt_claim *grown = lt_resize(&g->mq->mem, gt->claim, (size_t)room * sizeof *grown);
     if (!grown)
         return lt_fail_nomem();
-    memset(grown + gt->room, 0, (size_t)(room - gt->room) * sizeof *grown);
+    memset(grown + gt->room, 0, more * sizeof *grown);
     gt->claim = grown;
     gt->room = room;
+    g->sharing.claim_count += more;
     return 0;
 }
 
@@ -196,18 +218,14 @@ void lt_groups_share_topic(leat *mq, const leat_topic *t) {
     while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
         struct lt_group *g = group;
         lt_lock(&g->lock);
-        if (lt_group_topic_locked(g, t))
+        struct lt_group_topic *gt = lt_group_topic_locked(g, t);
+        if (gt) {
+            gt->unborn = false;
             lt_group_share_locked(g);
+        }
         lt_unlock(&g->lock);
     }
     lt_unlock(&mq->log->table);
-}
-
-static bool group_has_member_locked(struct lt_group *g, const leat_topic *t) {
-    for (struct lt_node *n = lt_list_first(&g->members); n; n = lt_list_next(&g->members, n))
-        if (lt_group_subscribed_locked(LT_CONTAINER(n, struct lt_member, node), t))
-            return true;
-    return false;
 }
 
 int64_t lt_groups_floor(leat *mq, const leat_topic *t, int32_t partition) {
@@ -218,10 +236,9 @@ int64_t lt_groups_floor(leat *mq, const leat_topic *t, int32_t partition) {
     while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
         struct lt_group *g = group;
         lt_lock(&g->lock);
+        const struct lt_group_topic *gt = lt_group_topic_locked(g, t);
         const struct lt_claim *c = lt_group_claim_locked(g, t, partition);
-        int64_t offset = c && c->slot                    ? c->slot->values[0]
-                         : group_has_member_locked(g, t) ? 0
-                                                         : INT64_MAX;
+        int64_t offset = c && c->slot ? c->slot->values[0] : gt && gt->readers > 0 ? 0 : INT64_MAX;
         floor = offset < floor ? offset : floor;
         lt_unlock(&g->lock);
     }

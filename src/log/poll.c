@@ -157,7 +157,7 @@ static int consumer_gather(leat_consumer *c, size_t *n) {
     for (size_t k = 0; k < c->part_count && take.n < c->records_max && take.bytes > 0; k++) {
         size_t i = (c->turn + k) % c->part_count;
         int rc = poll_read(c, &c->part[i], &take);
-        if (rc != 0 && take.n == 0)
+        if (rc != 0 && take.n == 0 && !lt_consumer_without(c, c->part[i].cursor.p->topic))
             return rc;
     }
     c->turn = c->part_count ? (c->turn + 1) % c->part_count : 0;
@@ -196,7 +196,7 @@ int lt_consumer_bytes(leat_consumer *c, int64_t *bytes) {
         int64_t some = 0;
         part->seen = poll_end(c, part->cursor.p);
         int rc = lt_partition_bytes_between(part->cursor.p, part->cursor.offset, part->seen, &some);
-        if (rc != 0)
+        if (rc != 0 && !lt_consumer_without(c, part->cursor.p->topic))
             return rc;
         *bytes += some;
     }

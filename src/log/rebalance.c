@@ -21,9 +21,12 @@ static int64_t rebalance_start(const leat_consumer *c, const struct lt_partition
 }
 
 static int rebalance_take(leat_consumer *c, const struct lt_claim *claim, struct lt_partition *p) {
+    int rc = lt_consumer_listen(c, p->topic); // it may have come by a pattern
+    if (rc != 0)
+        return rc;
     bool reset;
     int64_t at = rebalance_start(c, p, claim->slot ? claim->slot->values[0] : -1, &reset);
-    int rc = lt_consumer_add_part(c, p, at);
+    rc = lt_consumer_add_part(c, p, at);
     if (rc != 0)
         return rc;
     struct lt_consumer_part *part = &c->part[c->part_count - 1];
@@ -69,18 +72,28 @@ static int rebalance_owned(leat_consumer *c, struct lt_claim *claim, struct lt_p
     return 0;
 }
 
-// What was c's and is not: it was expelled. Locks: the group's.
+// What was c's and is not: c was expelled, or a pattern had chosen it and it was deleted. (What is
+// subscribed by its name and deleted stays, and poll says so.) Locks: the group's.
 static int rebalance_lost(leat_consumer *c) {
     for (size_t i = c->part_count; i-- > 0;) {
         struct lt_consumer_part *part = &c->part[i];
         struct lt_partition *p = part->cursor.p;
         const struct lt_claim *claim = lt_group_claim_locked(c->group, p->topic, p->number);
-        if (!claim || (claim->owner == &c->member && claim->epoch == part->epoch))
+        bool without = lt_consumer_without(c, p->topic);
+        if (!without && (!claim || (claim->owner == &c->member && claim->epoch == part->epoch)))
             continue;
         int rc = lt_consumer_event(c, LEAT_EV_LOST, p, part->cursor.offset);
         if (rc != 0)
             return rc;
+        part->uncommitted &= !without; // nobody else will read it
         rebalance_drop(c, part);
+    }
+    struct lt_node *next;
+    for (struct lt_node *n = lt_list_first(&c->ears); n; n = next) {
+        struct lt_consumer_ear *e = LT_CONTAINER(n, struct lt_consumer_ear, node);
+        next = lt_list_next(&c->ears, n);
+        if (lt_consumer_without(c, e->topic))
+            lt_consumer_deafen(c, e);
     }
     return 0;
 }

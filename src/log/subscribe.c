@@ -1,6 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 // subscribe: which partitions a consumer is to read.
+#include "base/glob.h"
 #include "log/consumer.h"
+
+bool lt_consumer_without(const leat_consumer *c, const leat_topic *t) {
+    return atomic_load_explicit(&t->gone, memory_order_relaxed) && !c->assigned &&
+           !lt_member_named(&c->member, t);
+}
+
+static int consumer_subscribe_name(leat_consumer *c, const char *topic) {
+    int rc = lt_check_name("topic", topic);
+    if (rc != 0)
+        return rc;
+    leat_topic *t = lt_topic_find(c->mq, topic);
+    if (!t)
+        return lt_fail(LEAT_ENOENT, "topic %s does not exist", topic);
+    rc = lt_consumer_listen(c, t);
+    return rc != 0 ? rc : lt_group_subscribe(c->group, &c->member, t);
+}
 
 static int consumer_subscribe(leat_consumer *c, const char *topic) {
     if (!c->group)
@@ -15,15 +32,10 @@ static int consumer_subscribe(leat_consumer *c, const char *topic) {
         lt_group_leave(c->group, &c->member);
         return 0;
     }
-    int rc = lt_check_name("topic", topic);
-    if (rc != 0)
-        return rc;
-    leat_topic *t = lt_topic_find(c->mq, topic);
-    if (!t)
-        return lt_fail(LEAT_ENOENT, "topic %s does not exist", topic);
-    rc = lt_consumer_listen(c, t);
-    if (rc == 0)
-        rc = lt_group_subscribe(c->group, &c->member, t);
+    bool all = lt_is_pattern(topic);
+    int rc = all ? lt_check_pattern(topic) : consumer_subscribe_name(c, topic);
+    if (rc == 0 && all)
+        rc = lt_group_subscribe_pattern(c->group, &c->member, topic);
     if (rc == 0)
         lt_consumer_expire(c, true);
     return rc;
@@ -55,7 +67,7 @@ static int consumer_assign_one(leat_consumer *c, const leat_position *pos) {
 }
 
 static int consumer_assign(leat_consumer *c, const leat_position *p, size_t n) {
-    if (c->member.topic_count > 0)
+    if (c->member.topic_count + c->member.pattern_count > 0)
         return lt_fail(LEAT_EINVAL, "the consumer is subscribed");
     if (n > 0 && !p)
         return lt_fail(LEAT_EINVAL, "assign: the positions are NULL");

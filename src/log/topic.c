@@ -195,11 +195,17 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     t->owned = owned;
     rc = lt_manifest_new_id(&log->manifest, &t->id);
     if (rc == 0)
+        rc = lt_groups_expect_topic(mq, t);
+    if (rc == 0) {
         rc = topic_enter(log, t, true);
+        if (rc != 0)
+            lt_groups_forget_topic(mq, t);
+    }
     if (rc != 0) {
         topic_free(t);
         return rc;
     }
+    lt_groups_share_topic(mq, t);
     leat_metadata md = { .topic = t->name, .offset = -1, .partition = -1 };
     lt_trace(mq, "topic", NULL, &md, 0);
     *out = t;
