@@ -223,7 +223,7 @@ static int live(struct member *m) {
     if (rc != 0)
         return rc;
     atomic_store(&m->phase, BUSY);
-    rc = leat_consumer_subscribe(m->c, "t");
+    rc = leat_consumer_subscribe(m->c, draw(&m->chance, 2) ? "t" : "t*");
     for (unsigned i = 10 + draw(&m->chance, 200); rc == 0 && i > 0 && !atomic_load(&over); i--)
         rc = step(m);
     if (rc == 0 && draw(&m->chance, 2))
