@@ -467,9 +467,19 @@ LEAT_API int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t 
 // Threads  [any]
 LEAT_API int leat_topic_delete(leat *mq, const char *name);
 
-// As offsets in seek, assign and delete_records.
+// A place, where an offset is asked for: leat_consumer_seek and _assign, leat_group_reset,
+// leat_reader_open; and LEAT_END in leat_topic_delete_records.
 #define LEAT_BEGIN (-4)
 #define LEAT_END   (-5)
+// The first record with a timestamp of ms (wall time, 0 to 2^60 - 1) or later; the end if there is
+// none.
+#define LEAT_AT(ms) LEAT_PLACE_(6, ms)
+// n (0 to 2^58) before the end, at most the begin.
+#define LEAT_LAST(n) LEAT_PLACE_(4, n)
+// n (up to 2^58) behind where it is now, or back by -n, at most to the end or begin: of seek the
+// position, of reset the committed offset. LEAT_EINVAL where it is nowhere yet, as in assign.
+#define LEAT_SHIFT(n)     LEAT_PLACE_(2, n)
+#define LEAT_PLACE_(k, n) ((int64_t)(n) - (int64_t)(k) * (INT64_C(1) << 60))
 
 typedef struct {
     int64_t begin, end, durable_end; // offsets: first, next to be written, next not yet on disk
@@ -746,8 +756,8 @@ LEAT_API int leat_consumer_close(leat_consumer *c);
 //          assigned by hand), LEAT_EEXIST (the group's members have another .assignor).
 LEAT_API int leat_consumer_subscribe(leat_consumer *c, const char *topic_or_pattern);
 
-// leat_consumer_assign makes c read exactly these n partitions, from their offsets (or LEAT_BEGIN,
-// LEAT_END), outside of any sharing; n 0 drops all.
+// leat_consumer_assign makes c read exactly these n partitions, from their offsets or places
+// (LEAT_BEGIN to LEAT_LAST), outside of any sharing; n 0 drops all.
 // Returns  LEAT_ENOENT, LEAT_ERANGE (partition or offset does not exist), LEAT_EINVAL (subscribed).
 LEAT_API int leat_consumer_assign(leat_consumer *c, const leat_position *p, size_t n);
 
@@ -792,8 +802,10 @@ LEAT_API int leat_commit_async(leat_consumer *c, leat_commit_fn fn, void *ctx);
 LEAT_API int leat_consumer_positions(leat_consumer *c, int committed, leat_position *out,
                                      size_t max);
 
-// leat_consumer_seek sets the next offset to read, in begin..end or LEAT_BEGIN, LEAT_END.
-// Returns  LEAT_ENOENT (not a partition of c), LEAT_ERANGE.
+// leat_consumer_seek sets the next offset to read: in begin..end, or a place (LEAT_BEGIN to
+// LEAT_SHIFT).
+// Returns  LEAT_ENOENT (not a partition of c), LEAT_ERANGE, LEAT_EIO.
+// Threads  [one] [event]
 LEAT_API int leat_consumer_seek(leat_consumer *c, const char *topic, int32_t partition,
                                 int64_t offset);
 
@@ -811,6 +823,13 @@ LEAT_API int leat_consumer_event(leat_consumer *c, leat_event *e);
 // Returns  0; LEAT_EIO: write ended it.
 // Threads  [one] [event]
 LEAT_API int leat_consumer_explain(leat_consumer *c, leat_write_fn write, void *ctx);
+
+// leat_consumer_pause makes poll leave a partition of c out (on != 0) until it is told otherwise
+// (0) or c has given it up; topic NULL: all that c has now, whatever `partition` says. Its position
+// stays, and may be sought.
+// Returns  LEAT_ENOENT (not a partition of c).
+// Threads  [one] [event]
+LEAT_API int leat_consumer_pause(leat_consumer *c, const char *topic, int32_t partition, int on);
 
 typedef struct {
     const char *group, *topic;

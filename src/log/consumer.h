@@ -27,6 +27,7 @@ struct lt_consumer_part {
     uint64_t token;            // 0: none
     uint32_t epoch;            // of the claim when it was taken over
     bool returned;             // the last poll returned messages under this token
+    bool paused;               // poll leaves it out
     bool uncommitted;          // some poll has returned messages since the last commit
     bool revoking;             // told to be revoked: the next look gives it up
     int64_t seen;              // its end when bytes were counted
@@ -148,8 +149,5 @@ void lt_consumer_end_views(leat_consumer *c);
 // lt_consumer_without tells whether t was deleted and c got it by a pattern or has not got it: then
 // c goes on without it. Of c's own calls alone.
 bool lt_consumer_without(const leat_consumer *c, const leat_topic *t);
-
-// lt_consumer_resolve makes an offset of one of LEAT_BEGIN, LEAT_END. Returns  LEAT_ERANGE.
-int lt_consumer_resolve(const struct lt_partition *p, int64_t *offset);
 
 #endif

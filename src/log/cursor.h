@@ -12,6 +12,11 @@ struct lt_cursor {
     uint32_t at;            // where record `offset` stands in seg
 };
 
+// lt_offset_resolve makes an offset in begin..end of what a caller has asked for: one, or a place
+// as leat.h has them. now: where he is, -1: nowhere. Locks: any below PARTITION; see seek.c.
+// Returns  LEAT_ERANGE; LEAT_EINVAL (no place, or a shift from nowhere); LEAT_EIO, LEAT_ENOMEM.
+int lt_offset_resolve(struct lt_partition *p, int64_t now, int64_t asked, int64_t *offset);
+
 void lt_cursor_init(struct lt_cursor *c, struct lt_partition *p, int64_t offset);
 void lt_cursor_fini(struct lt_cursor *c);
 void lt_cursor_seek(struct lt_cursor *c, int64_t offset);

@@ -20,6 +20,8 @@ static void explain_part(leat_consumer *c, const struct lt_consumer_part *part, 
     else if (part->revoking)
         lt_text_line(text, "%s %d: revoked, goes to another member in the next poll", topic,
                      p->number);
+    else if (part->paused)
+        lt_text_line(text, "%s %d: paused at offset %lld of %lld", topic, p->number, at, end);
     else if (at < 0)
         lt_text_line(text, "%s %d: nothing is committed, and .start is NONE: seek", topic,
                      p->number);

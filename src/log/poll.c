@@ -156,8 +156,9 @@ static int consumer_gather(leat_consumer *c, size_t *n) {
     struct poll_take take = { .bytes = c->bytes_max };
     for (size_t k = 0; k < c->part_count && take.n < c->records_max && take.bytes > 0; k++) {
         size_t i = (c->turn + k) % c->part_count;
-        int rc = poll_read(c, &c->part[i], &take);
-        if (rc != 0 && take.n == 0 && !lt_consumer_without(c, c->part[i].cursor.p->topic))
+        struct lt_consumer_part *part = &c->part[i];
+        int rc = part->paused ? lt_topic_alive(part->cursor.p->topic) : poll_read(c, part, &take);
+        if (rc != 0 && take.n == 0 && !lt_consumer_without(c, part->cursor.p->topic))
             return rc;
     }
     c->turn = c->part_count ? (c->turn + 1) % c->part_count : 0;
@@ -194,6 +195,8 @@ int lt_consumer_bytes(leat_consumer *c, int64_t *bytes) {
     for (size_t i = 0; i < c->part_count && *bytes < c->bytes_min; i++) {
         struct lt_consumer_part *part = &c->part[i];
         int64_t some = 0;
+        if (part->paused)
+            continue;
         part->seen = poll_end(c, part->cursor.p);
         int rc = lt_partition_bytes_between(part->cursor.p, part->cursor.offset, part->seen, &some);
         if (rc != 0 && !lt_consumer_without(c, part->cursor.p->topic))
@@ -225,6 +228,8 @@ static bool consumer_arm(leat_consumer *c, bool lacks) {
         return true;
     for (size_t i = 0; i < c->part_count; i++) {
         struct lt_cursor *at = &c->part[i].cursor;
+        if (c->part[i].paused && lt_topic_alive(at->p->topic) == 0)
+            continue;
         int64_t from = lacks && c->part[i].seen > at->offset ? c->part[i].seen : at->offset;
         if (c->durable ? lt_partition_arm_durable(at->p, from) : lt_partition_arm(at->p, from))
             return true;

@@ -56,8 +56,8 @@ static int consumer_assign_one(leat_consumer *c, const leat_position *pos) {
     struct lt_partition *p = lt_topic_partition(t, pos->partition);
     if (!p)
         return LEAT_ERANGE;
-    int64_t offset = pos->offset;
-    rc = lt_consumer_resolve(p, &offset);
+    int64_t offset;
+    rc = lt_offset_resolve(p, -1, pos->offset, &offset);
     if (rc == 0 && lt_consumer_find(c, t, pos->partition))
         rc = lt_fail(LEAT_EINVAL, "topic %s partition %d is assigned twice", t->name,
                      pos->partition);
