@@ -835,13 +835,15 @@ typedef struct {
     const char *group, *topic;
     const char *owner;           // name of the member that reads it; NULL: none
     int64_t committed, end, lag; // committed -1: nothing; lag: records from committed to the end
+    int64_t lag_bytes;           // of these in the log, with all that is stored beside them
+    int64_t lag_ms; // how long ago the first of these was written, by its timestamp; 0: none
     int32_t partition, generation;
-    uint64_t reserved[4];
+    uint64_t reserved[2];
 } leat_lag;
 
-// leat_group_lag tells how far a group is behind, for each partition that it has committed in or
-// a member is subscribed to.
-// Returns  how many there are, at most max are written; LEAT_ENOENT (no such group).
+// leat_group_lag tells how far a group (NULL: every one) is behind, for each partition that it has
+// committed in or a member is subscribed to.
+// Returns  how many there are, at most max are written; LEAT_ENOENT (no such group), LEAT_EIO.
 // Threads  [any] [cb]
 LEAT_API int leat_group_lag(leat *mq, const char *group, leat_lag *out, size_t max,
                             size_t size_of_one);

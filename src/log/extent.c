@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-// extent: how much lies between two offsets of a partition, told by its segments and their indexes;
-// no record is read.
+// extent: how much lies between two offsets of a partition, told by its segments and their indexes,
+// and since when.
 #include "log/topic.h"
 
 // The first segment that has a record at or behind offset. Locks: the partition's.
@@ -31,4 +31,31 @@ int lt_partition_bytes_between(struct lt_partition *p, int64_t from, int64_t to,
     }
     lt_unlock(&p->lock);
     return rc;
+}
+
+// Returns  the first record in from..end-1 that can be read and is in s, which is ready, or NULL.
+static const uint8_t *extent_first(const struct lt_segment *s, int64_t from, int64_t end) {
+    int64_t limit = atomic_load_explicit(&s->limit, memory_order_acquire);
+    const uint8_t *record = NULL;
+    for (end = limit < end ? limit : end; from < end && !record; from++)
+        record = lt_segment_record(s, from);
+    return record;
+}
+
+int lt_partition_first_time(struct lt_partition *p, int64_t from, int64_t end, int64_t *ms) {
+    const uint8_t *record = NULL;
+    while (from < end && !record) {
+        struct lt_segment *s;
+        int rc = lt_partition_pin(p, from, &from, &s);
+        if (rc != 0)
+            return rc;
+        if (!s)
+            return 0;
+        record = extent_first(s, from, end);
+        if (record)
+            *ms = lt_record_timestamp(record);
+        from = atomic_load_explicit(&s->limit, memory_order_acquire);
+        lt_segment_drop(s);
+    }
+    return record != NULL;
 }

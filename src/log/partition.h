@@ -113,6 +113,11 @@ int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
 // Locks: any below PARTITION. Returns  LEAT_EIO, LEAT_ENOMEM: of an index that had to be loaded.
 int lt_partition_bytes_between(struct lt_partition *p, int64_t from, int64_t to, int64_t *bytes);
 
+// lt_partition_first_time tells the timestamp of the first record in from..end-1 that can be read;
+// the end was loaded (acquire). Locks: any below PARTITION. Returns  1, 0 if there is none,
+// LEAT_EIO, LEAT_ENOMEM.
+int lt_partition_first_time(struct lt_partition *p, int64_t from, int64_t end, int64_t *ms);
+
 // lt_partition_bytes is what its segments take up.
 int64_t lt_partition_bytes(struct lt_partition *p);
 

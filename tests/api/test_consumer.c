@@ -66,7 +66,7 @@ Test(consumer, options_and_arguments_are_checked) {
     fails(LEAT_ENOENT, leat_consumer_seek(c, "t", 0, 0));
     fails(LEAT_EINVAL, leat_group_lag(mq, "g", NULL, 1, sizeof(leat_lag)));
     fails(LEAT_EINVAL, leat_group_lag(mq, "g", NULL, 0, sizeof(leat_lag) - 8));
-    fails(LEAT_EINVAL, leat_group_lag(mq, NULL, NULL, 0, sizeof(leat_lag)));
+    fails(LEAT_EINVAL, leat_group_lag(NULL, "g", NULL, 0, sizeof(leat_lag)));
     gives(0, leat_poll(c, 0, &m));
     ok(leat_commit(c)); // it has nothing
     ok(leat_consumer_subscribe(c, "t"));
