@@ -848,6 +848,29 @@ typedef struct {
 LEAT_API int leat_group_lag(leat *mq, const char *group, leat_lag *out, size_t max,
                             size_t size_of_one);
 
+// leat_group_list lists the names of the groups that exist, in no order.
+// Returns  how many; at most max are written.
+// Threads  [any] [cb]
+LEAT_API int leat_group_list(leat *mq, const char **names, size_t max);
+
+// leat_group_reset sets the committed offsets of a group in n partitions, each to an offset in
+// begin..end or a place (LEAT_BEGIN to LEAT_SHIFT). No member may be in the group, nor a consumer
+// of it that is assigned partitions by hand. It lasts as a commit with LEAT_ACKS_LOG does.
+// Returns  LEAT_EBUSY (names a member), LEAT_ENOENT (no such group or topic), LEAT_ERANGE,
+//          LEAT_EINVAL (also a partition given twice, a shift of what was not committed),
+//          LEAT_EACCESS (read-only), LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO: nothing was set, unless
+//          the disk fails the undoing, too.
+// Threads  [any]
+LEAT_API int leat_group_reset(leat *mq, const char *group, const leat_position *p, size_t n);
+
+// leat_group_delete deletes a group and what it has committed; a new one of the same name begins as
+// any other. Retention waits for it no more.
+// Returns  LEAT_ENOENT, LEAT_EBUSY (names a consumer of it that is open), LEAT_EACCESS (read-only),
+//          LEAT_ENOSPC; LEAT_EIO, LEAT_EPOISONED: it may come back after a power cut.
+// Threads  [any]
+// Blocks   for a sync.
+LEAT_API int leat_group_delete(leat *mq, const char *group);
+
 // ---- queue -------------------------------------------------------------------------------------
 
 typedef struct {

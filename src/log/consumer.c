@@ -217,6 +217,8 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
 static void consumer_end(leat_consumer *c) {
     if (c->interval_ms)
         lt_due_end(c->mq, &c->expiry);
+    if (c->group)
+        lt_group_close(c->group, &c->member); // which may be deleted from here on
     lt_waiter_fini(c->mq, &c->waiter);
     consumer_free(c);
 }
@@ -238,7 +240,7 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
     leat_consumer *c = consumer_new(mq, o);
     rc = c ? lt_begin(mq, LT_CALL) : LEAT_ENOMEM;
     if (c && rc == 0)
-        rc = lt_end(mq, group ? lt_group_open(mq, group, &c->group) : 0);
+        rc = lt_end(mq, group ? lt_group_open(mq, group, &c->member, &c->group) : 0);
     if (rc != 0 && c)
         consumer_end(c);
     if (rc != 0)

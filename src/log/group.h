@@ -26,9 +26,11 @@ struct lt_member {
     size_t pattern_count, pattern_room;
     struct lt_group_topic **reads; // by its topics and patterns
     size_t read_count, read_room;
-    size_t index;      // in the last sharing
-    int32_t assignor;  // that it asks for; 0: the group's
-    atomic_bool stale; // holdings differ from targets; set under the lock, seq_cst
+    size_t index;             // in the last sharing
+    int32_t assignor;         // that it asks for; 0: the group's
+    atomic_bool stale;        // holdings differ from targets; set under the lock, seq_cst
+    struct lt_node open_node; // in the group's `open`
+    bool by_hand;             // its consumer was assigned partitions by hand
 };
 
 struct lt_claim { // one partition of one topic, for one group
@@ -67,7 +69,7 @@ struct lt_sharing {
 
 struct lt_group {
     leat *mq;
-    char *name;
+    const char *name; // lt_keep_name's
     uint32_t id;
     struct lt_mutex lock; // guards all below
     int32_t generation;   // moves on at every change of targets
@@ -77,14 +79,22 @@ struct lt_group {
     struct lt_list members, topics;
     struct lt_list away; // members that are expelled: they keep their seats
     struct lt_sharing sharing;
+    struct lt_list open; // members that may join: of consumers that are open
 };
 
 enum { LT_GROUPS_MAX = 65535 };
 
-// lt_group_open finds or makes the group of that name.
-// Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM.
-int lt_group_open(leat *mq, const char *name, struct lt_group **out);
+// lt_group_open finds or makes the group of that name, for a consumer whose member m is. It lives
+// until lt_group_close of its last one, at the least; without one only as long as the admin or the
+// table lock is held. Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO, LEAT_ENOMEM.
+int lt_group_open(leat *mq, const char *name, struct lt_member *m, struct lt_group **out);
+void lt_group_close(struct lt_group *g, struct lt_member *m);
+// lt_group_by_hand says whether m's consumer has partitions that it was assigned by hand.
+void lt_group_by_hand(struct lt_group *g, struct lt_member *m, bool has);
 struct lt_group *lt_group_find(leat *mq, const char *name);
+// lt_group_forget takes a group out of the tables, lt_group_free ends it. Locks: admin.
+void lt_group_forget(struct lt_group *g);
+void lt_group_free(struct lt_group *g);
 int lt_group_restore(leat *mq, const struct lt_note *note);
 // lt_groups_attach gives the committed offsets found at open to their groups.
 int lt_groups_attach(leat *mq);

@@ -4,28 +4,27 @@
 
 #include <string.h>
 
-static void group_free(struct lt_group *g) {
+void lt_group_free(struct lt_group *g) {
     while (g->sharing.topic_count > 0)
         lt_group_topic_free(g, g->sharing.topics[g->sharing.topic_count - 1]);
     lt_sharing_fini(g);
     leat *mq = g->mq;
     lt_mutex_fini(&g->lock);
-    lt_free(&mq->mem, g->name);
     lt_free(&mq->mem, g);
 }
 
-static struct lt_group *group_new(leat *mq, const char *name, size_t n) {
+static struct lt_group *group_new(leat *mq, const char *name) {
     struct lt_group *g = lt_zalloc(&mq->mem, sizeof *g);
-    char *copy = g ? lt_strdup_n(&mq->mem, name, n) : NULL;
-    if (copy && lt_mutex_init(&g->lock, LT_RANK_GROUP) == 0) {
+    const char *kept = g ? lt_keep_name(mq, name) : NULL; // lists and lags give it out
+    if (kept && lt_mutex_init(&g->lock, LT_RANK_GROUP) == 0) {
         g->mq = mq;
-        g->name = copy;
+        g->name = kept;
         lt_list_init(&g->members);
         lt_list_init(&g->away);
         lt_list_init(&g->topics);
+        lt_list_init(&g->open);
         return g;
     }
-    lt_free(&mq->mem, copy);
     lt_free(&mq->mem, g);
     (void)lt_fail_nomem();
     return NULL;
@@ -40,6 +39,18 @@ static int group_enter_locked(struct lt_group *g) {
             (void)lt_map_remove(&log->groups, g->name, strlen(g->name));
     }
     return rc == LEAT_ENOMEM ? lt_fail_nomem() : rc;
+}
+
+static void group_leave_locked(struct lt_group *g) {
+    struct lt_log *log = g->mq->log;
+    (void)lt_map_remove(&log->groups, g->name, strlen(g->name));
+    (void)lt_map_remove(&log->group_ids, &g->id, sizeof g->id);
+}
+
+void lt_group_forget(struct lt_group *g) {
+    lt_lock(&g->mq->log->table);
+    group_leave_locked(g);
+    lt_unlock(&g->mq->log->table);
 }
 
 static int group_enter(struct lt_group *g) {
@@ -57,10 +68,8 @@ static int group_enter_new_locked(struct lt_group *g) {
     if (rc != 0)
         return rc;
     rc = lt_manifest_note(&log->manifest, LT_NOTE_GROUP, g->id, g->name, strlen(g->name));
-    if (rc != 0) {
-        (void)lt_map_remove(&log->groups, g->name, strlen(g->name));
-        (void)lt_map_remove(&log->group_ids, &g->id, sizeof g->id);
-    }
+    if (rc != 0)
+        group_leave_locked(g);
     return rc;
 }
 
@@ -81,7 +90,7 @@ static int group_create(leat *mq, const char *name, struct lt_group **out) {
     lt_unlock(&log->table);
     if (groups >= LT_GROUPS_MAX)
         return lt_fail(LEAT_EFULL, "group %s: the store has %d groups", name, LT_GROUPS_MAX);
-    struct lt_group *g = group_new(mq, name, strlen(name));
+    struct lt_group *g = group_new(mq, name);
     if (!g)
         return LEAT_ENOMEM;
     rc = lt_manifest_new_id(&log->manifest, &g->id);
@@ -91,32 +100,57 @@ static int group_create(leat *mq, const char *name, struct lt_group **out) {
         lt_unlock(&log->table);
     }
     if (rc != 0) {
-        group_free(g);
+        lt_group_free(g);
         return rc;
     }
     *out = g;
     return 0;
 }
 
-int lt_group_open(leat *mq, const char *name, struct lt_group **out) {
+int lt_group_open(leat *mq, const char *name, struct lt_member *m, struct lt_group **out) {
     lt_lock(&mq->log->admin);
     *out = lt_group_find(mq, name);
     int rc = *out ? 0 : group_create(mq, name, out);
+    if (rc == 0) {
+        lt_lock(&(*out)->lock);
+        lt_list_push_back(&(*out)->open, &m->open_node);
+        lt_unlock(&(*out)->lock);
+    }
     lt_unlock(&mq->log->admin);
     return rc;
 }
 
+void lt_group_close(struct lt_group *g, struct lt_member *m) {
+    lt_lock(&g->lock);
+    lt_list_remove(&m->open_node);
+    lt_unlock(&g->lock);
+}
+
+void lt_group_by_hand(struct lt_group *g, struct lt_member *m, bool has) {
+    lt_lock(&g->lock);
+    m->by_hand = has;
+    lt_unlock(&g->lock);
+}
+
 int lt_group_restore(leat *mq, const struct lt_note *note) {
-    struct lt_group *g = group_new(mq, (const char *)note->body, note->size);
-    if (!g)
+    char name[250];
+    size_t n = note->size < sizeof name ? note->size : sizeof name - 1;
+    memcpy(name, note->body, n);
+    name[n] = '\0';
+    bool sound = n == note->size && strlen(name) == n && lt_check_name("group", name) == 0;
+    struct lt_group *g = sound ? group_new(mq, name) : NULL;
+    if (sound && !g)
         return LEAT_ENOMEM;
-    g->id = note->id;
-    int rc = lt_check_name("group", g->name) == 0 ? group_enter(g) : LEAT_ECORRUPT;
-    if (rc == LEAT_EEXIST || rc == LEAT_ECORRUPT)
+    int rc = LEAT_EEXIST;
+    if (g) {
+        g->id = note->id;
+        rc = group_enter(g);
+    }
+    if (rc == LEAT_EEXIST)
         rc = lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of group id %u is unsound", mq->dir,
                      note->id);
-    if (rc != 0)
-        group_free(g);
+    if (rc != 0 && g)
+        lt_group_free(g);
     return rc;
 }
 
@@ -250,5 +284,5 @@ void lt_groups_free(leat *mq) {
     struct lt_map_cursor at = { 0 };
     void *group;
     while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group))
-        group_free(group);
+        lt_group_free(group);
 }

@@ -393,20 +393,39 @@ int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values
     return 0;
 }
 
-void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic) {
+static void slots_drop_locked(struct lt_slots *s, struct lt_slot *slot) {
     static const int64_t zeros[4];
+    (void)lt_map_remove(&s->by_key, &slot->key, sizeof slot->key);
+    slot->key = (struct lt_slot_key){ 0 };
+    // If this store fails the slot comes back at the next open, for an id that is never used again:
+    // harmless.
+    (void)lt_slot_store(s, slot, zeros);
+    s->free[s->free_count++] = slot; // slots_room made the room
+}
+
+void lt_slot_drop(struct lt_slots *s, struct lt_slot *slot) {
+    lt_lock(&s->lock);
+    slots_drop_locked(s, slot);
+    lt_unlock(&s->lock);
+}
+
+void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic) {
     lt_lock(&s->lock);
     for (uint32_t n = 0; n < s->count; n++) {
         struct lt_slot *slot = lt_stretch_at(&s->slots, n);
-        if (slot->key.kind == LT_SLOT_FREE || slot->key.kind == LT_SLOT_RECEIPTS ||
-            slot->key.topic != topic)
-            continue;
-        (void)lt_map_remove(&s->by_key, &slot->key, sizeof slot->key);
-        slot->key = (struct lt_slot_key){ 0 };
-        // If this store fails the slot comes back at the next open, for a topic id that is never
-        // used again: harmless.
-        (void)lt_slot_store(s, slot, zeros);
-        s->free[s->free_count++] = slot; // slots_room made the room
+        if (slot->key.kind != LT_SLOT_FREE && slot->key.kind != LT_SLOT_RECEIPTS &&
+            slot->key.topic == topic)
+            slots_drop_locked(s, slot);
+    }
+    lt_unlock(&s->lock);
+}
+
+void lt_slots_drop_group(struct lt_slots *s, uint32_t group) {
+    lt_lock(&s->lock);
+    for (uint32_t n = 0; n < s->count; n++) {
+        struct lt_slot *slot = lt_stretch_at(&s->slots, n);
+        if (slot->key.kind == LT_SLOT_COMMIT && slot->key.id == group)
+            slots_drop_locked(s, slot);
     }
     lt_unlock(&s->lock);
 }

@@ -95,8 +95,11 @@ int lt_slot_take(struct lt_slots *s, const struct lt_slot_key *key, struct lt_sl
 // lt_slot_store stores the values of a slot. Locks: whatever guards the slot.
 // Returns  LEAT_EIO, LEAT_ENOSPC: only where slots are not mapped; nothing changed.
 int lt_slot_store(struct lt_slots *s, struct lt_slot *slot, const int64_t values[4]);
-// lt_slots_drop_topic frees every slot of a deleted topic, whose owners are gone.
+// lt_slot_drop frees a slot, lt_slots_drop_topic every one of a deleted topic and
+// lt_slots_drop_group of a deleted group, whose owners are gone.
+void lt_slot_drop(struct lt_slots *s, struct lt_slot *slot);
 void lt_slots_drop_topic(struct lt_slots *s, uint32_t topic);
+void lt_slots_drop_group(struct lt_slots *s, uint32_t group);
 // lt_slots_check looks at every copy of every slot, of a read-only store. used: slots with a sound
 // copy; unsound: copies that are none; lost: slots of which there is only such.
 struct lt_slots_check {

@@ -87,6 +87,8 @@ static int consumer_assign(leat_consumer *c, const leat_position *p, size_t n) {
         c->part_room = old_room;
     } else {
         c->assigned = n > 0;
+        if (c->group)
+            lt_group_by_hand(c->group, &c->member, c->assigned);
         c->turn = 0;
         while (c->old_count > 0)
             (void)lt_pin_end(c->mq, c->old_tokens[--c->old_count], LT_PIN_POLL);
