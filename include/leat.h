@@ -58,6 +58,7 @@ typedef struct leat_producer leat_producer;         // sends
 typedef struct leat_future leat_future;             // the report to come of one asynchronous send
 typedef struct leat_batch leat_batch;               // records that are sent together
 typedef struct leat_consumer leat_consumer;         // reads a stream, alone or in a group
+typedef struct leat_reader leat_reader;             // reads one partition, forwards and backwards
 typedef struct leat_queue leat_queue;               // leases messages to workers
 typedef struct leat_subscription leat_subscription; // hears a channel
 
@@ -174,8 +175,9 @@ typedef struct {
 } leat_report;
 
 // leat_message is a record as delivered. How long its bytes live: from a consumer until the next
-// call of leat_poll, _assign or _subscribe for it; from a queue until its view is ended by ack,
-// nack or leat_message_release; in a channel callback until the callback returns.
+// call of leat_poll, _assign or _subscribe for it; from a reader its next call; from a queue until
+// its view is ended by ack, nack or leat_message_release; in a channel callback until the callback
+// returns.
 typedef struct {
     leat_bytes key, value;
     const char *topic;   // or the channel
@@ -870,6 +872,27 @@ LEAT_API int leat_group_reset(leat *mq, const char *group, const leat_position *
 // Threads  [any]
 // Blocks   for a sync.
 LEAT_API int leat_group_delete(leat *mq, const char *group);
+
+// leat_reader_open makes a reader of one partition, for tools, tests and replays: it stands in
+// front of an offset in begin..end, or at a place (LEAT_BEGIN to LEAT_LAST), and is in no group.
+// Returns  LEAT_ERANGE (no such partition or offset), LEAT_EGONE, LEAT_EIO.
+// Owns     *out is ended by leat_reader_close.
+// Threads  [any]; the handle [one]
+LEAT_API int leat_reader_open(leat_topic *t, int32_t partition, int64_t offset, leat_reader **out);
+
+// leat_reader_next reads the record behind the place where r stands, or (back != 0) the one in
+// front of it, and moves past it. So at LEAT_END the first step back reads the last record, and a
+// step on after a step back reads the same one again. Gaps and what was deleted are stepped over.
+// Returns  1, or 0 at the end or begin, with *m zeroed: what is appended later is read then.
+//          LEAT_ECORRUPT: a damaged record, which is told once and moved past (with LEAT_SKIP_ROT
+//          it is left out); LEAT_EGONE; LEAT_EIO, LEAT_EFULL (2^20 views): r has not moved.
+// Owns     *m is a view, valid until the next call on r; leat_message_hold keeps it longer.
+// Threads  [one]
+LEAT_API int leat_reader_next(leat_reader *r, int back, leat_message *m);
+
+// leat_reader_close ends a reader and the view of its last message.
+// Returns  LEAT_EBUSY while another thread is in a call of r.
+LEAT_API int leat_reader_close(leat_reader *r);
 
 // ---- queue -------------------------------------------------------------------------------------
 

@@ -76,6 +76,45 @@ int lt_cursor_find(struct lt_cursor *c, int64_t end) {
     return 0;
 }
 
+// Steps into the segment of the last record in front of the cursor. Returns  1 with its offset, 0
+// if there is none, or an error.
+static int cursor_enter_back(struct lt_cursor *c, int64_t *last) {
+    struct lt_segment *s;
+    int rc = lt_partition_pin_before(c->p, c->offset, last, &s);
+    if (rc != 0 || !s)
+        return rc;
+    lt_segment_drop(c->seg);
+    lt_log_cool(c->p->mq, false);
+    c->seg = s;
+    c->at = 0;
+    return 1;
+}
+
+int lt_cursor_find_back(struct lt_cursor *c, int64_t begin) {
+    while (c->offset > begin) {
+        const struct lt_segment *s = c->seg;
+        int64_t limit = s ? atomic_load_explicit(&s->limit, memory_order_acquire) : 0;
+        int64_t want = c->offset - 1;
+        // How far the active one goes is known to the lock's holder: a gap may be behind it.
+        if (!s || limit == LT_NEVER || want < s->base || want >= limit) {
+            int rc = cursor_enter_back(c, &want);
+            if (rc != 1 || want < begin)
+                return rc < 0 ? rc : 0;
+        }
+        const uint8_t *record = lt_segment_record(c->seg, want);
+        lt_cursor_seek(c, want);
+        if (record) {
+            c->at = (uint32_t)(record - c->seg->map);
+            return 1;
+        }
+        int rc = cursor_damaged(c);
+        lt_cursor_seek(c, want);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
 void lt_cursor_read(const struct lt_cursor *c, leat_message *m) {
     lt_record_view(c->seg->map + c->at, c->seg->base, m);
     m->topic = c->p->topic->name;

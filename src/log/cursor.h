@@ -27,6 +27,12 @@ void lt_cursor_seek(struct lt_cursor *c, int64_t offset);
 // Returns  1, 0 if there is none, LEAT_ECORRUPT (the record is damaged: the cursor is at it),
 //          LEAT_EIO, LEAT_ENOMEM.
 int lt_cursor_find(struct lt_cursor *c, int64_t end);
+// lt_cursor_find_back moves to the last record in front of the cursor at or behind `begin`. One
+// that cannot be read is stepped over, and told unless the store skips rot. It takes the
+// partition's lock to step to another segment, and at each record of the active one. Returns  1, 0
+// if there is none, LEAT_ECORRUPT (the cursor is in front of the damaged one),
+//          LEAT_EIO, LEAT_ENOMEM.
+int lt_cursor_find_back(struct lt_cursor *c, int64_t begin);
 // lt_cursor_read makes a message of the record that lt_cursor_find found; its view is the caller's
 // to set. Owns  the bytes live as long as a reference of c->seg.
 void lt_cursor_read(const struct lt_cursor *c, leat_message *m);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 // extent: how much lies between two offsets of a partition, told by its segments and their indexes,
-// and since when.
+// and since when; and the segment of what is in front of an offset.
 #include "log/topic.h"
 
 // The first segment that has a record at or behind offset. Locks: the partition's.
@@ -58,4 +58,28 @@ int lt_partition_first_time(struct lt_partition *p, int64_t from, int64_t end, i
         lt_segment_drop(s);
     }
     return record != NULL;
+}
+
+int lt_partition_pin_before(struct lt_partition *p, int64_t offset, int64_t *last,
+                            struct lt_segment **out) {
+    int rc = 0;
+    *out = NULL;
+    lt_lock(&p->lock);
+    size_t i = extent_find(p, offset);
+    if (i < p->count && p->segs[i]->base < offset)
+        i++;
+    while (i > 0 && p->segs[i - 1]->count == 0)
+        i--; // one of which nothing can be read, behind a gap
+    struct lt_segment *s = i > 0 ? p->segs[i - 1] : NULL;
+    if (s) {
+        int64_t end = s->base + s->count;
+        *last = (end < offset ? end : offset) - 1;
+        rc = lt_segment_ready(s);
+    }
+    if (s && rc == 0) {
+        lt_segment_keep(s);
+        *out = s;
+    }
+    lt_unlock(&p->lock);
+    return rc;
 }

@@ -135,6 +135,10 @@ bool lt_partition_arm_durable(struct lt_partition *p, int64_t offset);
 // Returns  LEAT_EIO, LEAT_ENOMEM.
 int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first, struct lt_segment **s);
 
+// lt_partition_pin_before is that for the last record in front of `offset`. *last: its offset.
+int lt_partition_pin_before(struct lt_partition *p, int64_t offset, int64_t *last,
+                            struct lt_segment **s);
+
 // lt_partition_cool gives back descriptors (files) and mappings (maps) that nobody uses now.
 // Blocks  (files) for the sync of what is to be closed.
 void lt_partition_cool(struct lt_partition *p, bool files, bool maps);
