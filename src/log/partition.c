@@ -79,6 +79,14 @@ int lt_partition_table_room(struct lt_partition *p) {
     return 0;
 }
 
+// Where the records end: below the end by a gap only while the segment that states it is made.
+static int64_t partition_records_end(const struct lt_partition *p) {
+    if (p->count == 0)
+        return atomic_load_explicit(&p->begin, memory_order_relaxed);
+    const struct lt_segment *last = p->segs[p->count - 1];
+    return last->base + last->count;
+}
+
 // Takes the active segment away if no record was ever written to it: the next one has its base and
 // so its file name. Nobody reads it, because it has nothing to read.
 static void partition_drop_empty(struct lt_partition *p) {
@@ -89,16 +97,11 @@ static void partition_drop_empty(struct lt_partition *p) {
         lt_partition_unlink(p, s->base); // if that fails the next create says why
     p->count--;
     lt_segment_drop(s);
-    if (p->count > 0) // the active one again, should no other be made
+    // The active one again, should no other be made; but not in front of a gap: a reader would look
+    // for its offsets in there.
+    if (p->count > 0 &&
+        partition_records_end(p) == atomic_load_explicit(&p->end, memory_order_relaxed))
         atomic_store_explicit(&p->segs[p->count - 1]->limit, LT_NEVER, memory_order_release);
-}
-
-// Where the records end: below the end by a gap only while the segment that states it is made.
-static int64_t partition_records_end(const struct lt_partition *p) {
-    if (p->count == 0)
-        return atomic_load_explicit(&p->begin, memory_order_relaxed);
-    const struct lt_segment *last = p->segs[p->count - 1];
-    return last->base + last->count;
 }
 
 // The wall clock's time; where things go by it, one that does not step while the store is open.
@@ -246,6 +249,8 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason
         rc = lt_fail(LEAT_ECORRUPT, "topic %s partition %d ends at %lld, offset %lld is in use",
                      p->topic->name, p->number, (long long)end, (long long)offset);
     } else if (offset > end && lt_read_only(p->mq)) {
+        if (p->count > 0)
+            atomic_store(&p->segs[p->count - 1]->limit, end);
         atomic_store_explicit(&p->end, offset, memory_order_release); // as its owner will find it
     } else if (offset > end) {
         rc = partition_roll(p, offset, 0, reason);

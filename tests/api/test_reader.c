@@ -129,17 +129,17 @@ Test(reader, steps_over_what_was_deleted) {
     close_store();
 }
 
-Test(reader, steps_over_a_gap, .init = make_dir, .fini = drop_dir) {
-    char path[SCRATCH_PATH], copy[SCRATCH_PATH];
-    leat_consumer *c;
+// Makes `copy` a store whose partition has four records and goes on behind a gap, at offset 10.
+static void make_gap(char copy[SCRATCH_PATH]) {
+    char path[SCRATCH_PATH];
     size_t size;
     open_store(MAPPED, LEAT_CLOCK_MANUAL);
     open_topic("t", 1);
     send_many(0, 10);
-    c = member("g", NULL, "t");
+    leat_consumer *c = member("g", NULL, "t");
     cr_assert_eq(drain(c), 10);
     ok(leat_commit(c));
-    snprintf(copy, sizeof copy, "%.1000s.cut", dir);
+    snprintf(copy, SCRATCH_PATH, "%.1000s.cut", dir);
     scratch_copy(dir, copy); // before anything is synced
     close_store();
     scratch_join(path, copy, "1/0/%020d.log", 0);
@@ -147,6 +147,43 @@ Test(reader, steps_over_a_gap, .init = make_dir, .fini = drop_dir) {
     memset(bytes + 4096 + 40 * 4, 0, size - 4096 - 40 * 4); // the disk has four records
     scratch_write(path, bytes, size);
     free(bytes);
+}
+
+static bool no_memory;
+
+static void *allocate(void *ctx, void *old, size_t size) {
+    (void)ctx;
+    if (size == 0)
+        free(old);
+    return size == 0 || no_memory ? NULL : realloc(old, size);
+}
+
+Test(reader, stands_before_a_gap_when_the_next_segment_cannot_be_begun, .init = make_dir,
+     .fini = drop_dir) {
+    static char large[20000]; // more than a segment has room for
+    char copy[SCRATCH_PATH];
+    make_gap(copy);
+    ok(leat_open(copy, &(leat_options){ .acks = LEAT_ACKS_LOG, .alloc = allocate }, &mq));
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    ok(leat_producer_open(mq, NULL, &p));
+    leat_reader *r = reader_at(0, 3), *late = reader_at(0, 4);
+    reads(r, 0, 3);
+    no_memory = true;
+    fails(LEAT_ENOMEM, leat_send(p, t, &(leat_record){ .value = { large, sizeof large } }, NULL));
+    no_memory = false;
+    reads(r, 0, -1);
+    reads(late, 0, -1);
+    send_many(0, 1);
+    reads(r, 0, 10);
+    ok(leat_reader_close(r));
+    ok(leat_reader_close(late));
+    close_store();
+    scratch_remove(copy);
+}
+
+Test(reader, steps_over_a_gap, .init = make_dir, .fini = drop_dir) {
+    char copy[SCRATCH_PATH];
+    make_gap(copy);
     for (int round = 0; round < 3; round++) { // looked at, opened, looked at
         leat_options o = { .acks = LEAT_ACKS_LOG, .flags = round != 1 ? LEAT_READ_ONLY : 0 };
         ok(leat_open(copy, &o, &mq));
@@ -158,6 +195,9 @@ Test(reader, steps_over_a_gap, .init = make_dir, .fini = drop_dir) {
             reads(e, 0, 3);
             reads(e, 0, -1);
             reads(e, 1, 3);
+            leat_reader *b = reader_at(0, 4); // in front of it
+            reads(b, 0, -1);
+            reads(b, 1, 3);
         }
         if (round == 0) {
             close_store();
