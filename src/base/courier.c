@@ -3,13 +3,10 @@
 
 #include "base/core.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 enum { COURIER_NAP_NS = 50000 };
 
 int lt_courier_init(struct lt_courier *c) {
-    *c = (struct lt_courier){ .open = true, .fd = { -1, -1 } };
+    *c = (struct lt_courier){ .open = true };
     lt_list_init(&c->threaded);
     lt_list_init(&c->polled);
     lt_list_init(&c->sleepers);
@@ -18,40 +15,31 @@ int lt_courier_init(struct lt_courier *c) {
         return rc;
     rc = lt_cond_init(&c->cond);
     if (rc != 0)
-        lt_mutex_fini(&c->lock);
+        goto no_cond;
+    rc = lt_beacon_init(&c->beacon);
+    if (rc == 0)
+        return 0;
+    lt_cond_fini(&c->cond);
+no_cond:
+    lt_mutex_fini(&c->lock);
     return rc;
 }
 
 void lt_courier_fini(leat *mq) {
     struct lt_courier *c = &mq->courier;
-    for (int i = 0; i < 2; i++)
-        if (c->fd[i] >= 0)
-            (void)close(c->fd[i]);
+    lt_beacon_fini(&c->beacon);
     if (!lt_forked(mq)) // it would wait for threads of the parent
         lt_cond_fini(&c->cond);
     lt_mutex_fini(&c->lock);
 }
 
-// ---- the descriptor: level-triggered, so it is set and cleared where the list changes
+// ---- the descriptor: level-triggered, so it is set where the list changes
 
-static void courier_signal(struct lt_courier *c, bool was_empty) {
-    bool empty = lt_list_empty(&c->polled);
-    char byte = 0;
-    if (c->fd[1] < 0 || empty == was_empty)
-        return;
-    ssize_t n = empty ? read(c->fd[0], &byte, 1) : write(c->fd[1], &byte, 1);
-    (void)n; // the pipe has room for one, and is never empty here when it is to be emptied
-}
-
-static int courier_make_fd(struct lt_courier *c) {
-    if (c->fd[0] >= 0)
-        return 0;
-    if (pipe2(c->fd, O_CLOEXEC | O_NONBLOCK) != 0) {
-        c->fd[0] = c->fd[1] = -1;
-        return lt_fail(LEAT_ENOMEM, "no descriptors for leat_fd");
-    }
-    courier_signal(c, true);
-    return 0;
+static void courier_signal(struct lt_courier *c) {
+    if (lt_list_empty(&c->polled))
+        lt_beacon_lower(&c->beacon);
+    else
+        lt_beacon_raise(&c->beacon);
 }
 
 int leat_fd(leat *mq) {
@@ -60,10 +48,10 @@ int leat_fd(leat *mq) {
         return rc;
     struct lt_courier *c = &mq->courier;
     lt_lock(&c->lock);
-    rc = courier_make_fd(c);
-    int fd = c->fd[0];
+    int fd = lt_beacon_open(&c->beacon, "leat_fd");
+    courier_signal(c);
     lt_unlock(&c->lock);
-    return rc != 0 ? rc : fd;
+    return fd;
 }
 
 // ---- errands
@@ -74,15 +62,13 @@ void lt_errand_init(struct lt_errand *e, bool polled, int (*run)(leat *mq, struc
 }
 
 static void courier_put(struct lt_courier *c, struct lt_errand *e) {
-    bool was_empty = lt_list_empty(&c->polled);
     lt_list_push_back(e->polled ? &c->polled : &c->threaded, &e->node);
-    courier_signal(c, was_empty);
+    courier_signal(c);
 }
 
 static void courier_take(struct lt_courier *c, struct lt_errand *e) {
-    bool was_empty = lt_list_empty(&c->polled);
     lt_list_remove(&e->node);
-    courier_signal(c, was_empty);
+    courier_signal(c);
 }
 
 // Runs e once; the lock is held at entry and exit. e stays posted unless there was nothing to tell.

@@ -12,6 +12,7 @@
 #ifndef LT_BASE_COURIER_H
 #define LT_BASE_COURIER_H
 
+#include "base/beacon.h"
 #include "base/list.h"
 #include "base/sync.h"
 
@@ -35,8 +36,8 @@ struct lt_courier {
     struct lt_list sleepers;         // waiters of leat_dispatch
     struct lt_cond cond;             // wakes the thread; and those who wait for one that runs
     pthread_t thread;
-    bool open, runs, naps; // naps: the thread will look by itself at once
-    int fd[2];             // a pipe with a byte in it while polled is not empty; -1: nobody asked
+    bool open, runs, naps;   // naps: the thread will look by itself at once
+    struct lt_beacon beacon; // lit while polled is not empty
 };
 
 struct lt_sleeper { // a call that waits until there is something polled
