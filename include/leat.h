@@ -768,9 +768,23 @@ LEAT_API int leat_consumer_assign(leat_consumer *c, const leat_position *p, size
 //          (LEAT_NONE and nothing committed), LEAT_EBUSY (a second thread), LEAT_EDEADLK (jumping
 //          clock: nothing can ever come).
 // Owns     (*m)[0 .. result-1] are views, valid until the next poll on c.
-// Blocks   up to timeout_ms, until there are .fetch_min_bytes; then takes what there is. Not while
-//          events wait for a leat_consumer_event that was called before.
+// Blocks   up to timeout_ms, until there are .fetch_min_bytes, or a wake-up; then takes what there
+//          is. Not while events wait for a leat_consumer_event that was called before.
 LEAT_API int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m);
+
+// leat_consumer_wakeup makes one poll of c return 0, with no message: the one that is blocked, else
+// the next one, which takes no message then even if there are some (they stay for the one after
+// it). Wake-ups that no poll has ended for count as one.
+// Threads  [any] [cb]
+LEAT_API int leat_consumer_wakeup(leat_consumer *c);
+
+// leat_consumer_fd returns a descriptor that is readable while leat_poll(c, 0, ...) may return
+// something, for event loops: level-triggered; at times for nothing, never silent while there is
+// something. A poll that finds all there is makes it unreadable. It is the consumer's: do not read
+// or close it.
+// Returns  the descriptor, the same each time; LEAT_ENOMEM.
+// Threads  [one]
+LEAT_API int leat_consumer_fd(leat_consumer *c);
 
 // leat_commit stores, for each partition that c owns, the position after the last message that
 // poll returned. A new member of the group goes on from there, also after kill -9; with

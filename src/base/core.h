@@ -36,6 +36,9 @@ struct lt_child {
     // Tells whether close would be LEAT_EBUSY, so that leat_close_all can refuse before it closes
     // anything; NULL: never. Reads an atomic, takes no lock.
     bool (*busy)(const struct lt_child *child);
+    // Says that the store is shut down; NULL: nobody waits outside of leat. Takes no lock but
+    // leaves.
+    void (*shut)(struct lt_child *child);
     // Adds what the handle counts to *s; NULL: nothing. Takes no lock.
     void (*count)(const struct lt_child *child, leat_stats *s);
 };

@@ -49,8 +49,9 @@ static void commits_run(struct lt_commits *all) {
 
 static void commits_due(leat *mq, struct lt_due *due) {
     struct lt_commits *all = LT_CONTAINER(due, struct lt_commits, due);
+    (void)mq;
     commits_run(all);
-    lt_waiter_notify(mq, &all->c->waiter); // a poll that waits is to tell of it
+    lt_consumer_notify(all->c); // a poll that waits is to tell of it
 }
 
 static void commits_fini(struct lt_commits *all) {
@@ -98,6 +99,15 @@ static struct commits_one *commits_take(struct lt_commits *all) {
     return n ? LT_CONTAINER(n, struct commits_one, node) : NULL;
 }
 
+bool lt_commits_wait(const leat_consumer *c) {
+    if (!c->commits)
+        return false;
+    lt_lock(&c->commits->lock);
+    bool waits = !lt_list_empty(&c->commits->done);
+    lt_unlock(&c->commits->lock);
+    return waits;
+}
+
 void lt_commits_tell(leat_consumer *c) {
     struct commits_one *one;
     while (c->commits && !lt_consumer_tells(c) && (one = commits_take(c->commits))) {
@@ -141,6 +151,7 @@ static int commits_add(leat_consumer *c, leat_commit_fn fn, void *ctx) {
         lt_due_set(c->mq, &c->commits->due, lt_now_ns(c->mq));
     else
         commits_run(c->commits);
+    lt_beacon_raise(&c->beacon); // a poll is to tell of it
     return 0;
 }
 

@@ -73,8 +73,7 @@ void lt_consumer_drop_part(leat_consumer *c, struct lt_consumer_part *part) {
 // ---- news: one ear per topic
 
 static void consumer_hear(struct lt_ear *ear) {
-    leat_consumer *c = LT_CONTAINER(ear, struct lt_consumer_ear, ear)->c;
-    lt_waiter_notify(c->mq, &c->waiter);
+    lt_consumer_notify(LT_CONTAINER(ear, struct lt_consumer_ear, ear)->c);
 }
 
 int lt_consumer_listen(leat_consumer *c, leat_topic *t) {
@@ -156,6 +155,23 @@ static int consumer_check_fetch(const leat_consumer_options *o) {
     return rc;
 }
 
+// In a fork. What it reads stays referenced: that takes locks.
+static void consumer_child_forget(struct lt_child *child) {
+    leat_consumer *c = LT_CONTAINER(child, leat_consumer, child);
+    struct lt_node *n;
+    while ((n = lt_list_first(&c->ears))) {
+        lt_list_remove(n);
+        lt_free(&c->mq->mem, LT_CONTAINER(n, struct lt_consumer_ear, node));
+    }
+    lt_beacon_fini(&c->beacon);
+    consumer_free(c);
+}
+
+// A poll(2) ends with a shutdown, as leat_poll does.
+static void consumer_child_shut(struct lt_child *child) {
+    lt_beacon_raise(&LT_CONTAINER(child, leat_consumer, child)->beacon);
+}
+
 static int consumer_check(const leat_consumer_options *o) {
     int rc = lt_check_reserved("consumer options", o->reserved, 8);
     if (rc == 0)
@@ -202,12 +218,16 @@ static leat_consumer *consumer_new(leat *mq, const leat_consumer_options *o) {
     c->member.name = c->name;
     c->member.assignor = o->assignor;
     c->member.waiter = &c->waiter;
+    c->member.beacon = &c->beacon;
     lt_node_init(&c->member.node);
     lt_list_init(&c->ears);
-    if ((!o->name || c->name) && lt_waiter_init(mq, &c->waiter) == 0) {
-        if (lt_consumer_expiry_init(c) == 0)
-            return c;
-        lt_waiter_fini(mq, &c->waiter);
+    if ((!o->name || c->name) && lt_beacon_init(&c->beacon) == 0) {
+        if (lt_waiter_init(mq, &c->waiter) == 0) {
+            if (lt_consumer_expiry_init(c) == 0)
+                return c;
+            lt_waiter_fini(mq, &c->waiter);
+        }
+        lt_beacon_fini(&c->beacon);
     }
     consumer_free(c);
     (void)lt_fail_nomem();
@@ -220,6 +240,7 @@ static void consumer_end(leat_consumer *c) {
     if (c->group)
         lt_group_close(c->group, &c->member); // which may be deleted from here on
     lt_waiter_fini(c->mq, &c->waiter);
+    lt_beacon_fini(&c->beacon);
     consumer_free(c);
 }
 
@@ -249,6 +270,8 @@ int leat_consumer_open(leat *mq, const char *group, const leat_consumer_options 
                                   .name = c->name ? c->name : group,
                                   .close = consumer_close_child,
                                   .busy = consumer_child_busy,
+                                  .forget = consumer_child_forget,
+                                  .shut = consumer_child_shut,
                                   .count = consumer_child_count };
     if (c->group)
         c->child.name = c->name ? c->name : c->group->name;

@@ -10,12 +10,14 @@
 //              look once more, wait
 //   commit     positions, stored; commit_async without waiting for it
 //   seek       positions, moved and looked at; explain says why nothing comes
+//   wakeup     who waits for it elsewhere: wake-ups, and a descriptor for poll(2)
 //
 // What poll returned is pinned by one token per partition and segment; the tokens end at the next
 // poll.
 #ifndef LT_LOG_CONSUMER_H
 #define LT_LOG_CONSUMER_H
 
+#include "base/beacon.h"
 #include "log/group.h"
 #include "log/log.h"
 
@@ -58,6 +60,8 @@ struct leat_consumer {
     struct lt_member member;
     bool assigned; // by hand
     struct lt_waiter waiter;
+    struct lt_beacon beacon; // lit while poll may return something
+    atomic_bool woken;       // the poll under way, or the next, is to return 0; seq_cst
     struct lt_list ears;
     struct lt_consumer_part *part;
     size_t part_count, part_room, turn; // turn: which one poll reads first
@@ -102,6 +106,18 @@ int lt_consumer_listen(leat_consumer *c, leat_topic *t);
 // lt_consumer_deafen takes back one of its ears.
 void lt_consumer_deafen(leat_consumer *c, struct lt_consumer_ear *e);
 
+// lt_consumer_notify says that poll may have something to return: whoever waits for it looks again.
+// Threads  any. Locks: any below CLOCK.
+void lt_consumer_notify(leat_consumer *c);
+// lt_consumer_arm registers for news everywhere. lacks: only for more than the bytes that were
+// counted. Returns  true if there is something to look at already.
+bool lt_consumer_arm(leat_consumer *c, bool lacks);
+// lt_consumer_woken takes a wake-up that poll is to end for.
+bool lt_consumer_woken(leat_consumer *c);
+// lt_consumer_rest ends a poll that found n messages: the descriptor is dark if there is nothing
+// more.
+void lt_consumer_rest(leat_consumer *c, size_t n);
+
 // lt_consumer_rebalance takes over what the group has given to c. give: this is a poll, and what
 // another member is to have is marked and told as revoked at one look, and goes at the next.
 // Returns  1 (something was marked), 0; LEAT_ENOMEM: the rest at the next look.
@@ -135,9 +151,10 @@ int lt_commit_positions(leat_consumer *c, bool revoking);
 void lt_commit_automatic(leat_consumer *c, bool now, bool revoking);
 
 // lt_commits_finish does the asynchronous commits that are not done; lt_commits_tell calls their
-// callbacks; lt_commits_free frees them.
+// callbacks, lt_commits_wait tells whether there are some to call; lt_commits_free frees them.
 void lt_commits_finish(leat_consumer *c);
 void lt_commits_tell(leat_consumer *c);
+bool lt_commits_wait(const leat_consumer *c);
 void lt_commits_free(leat_consumer *c);
 
 // lt_consumer_bytes counts the bytes that wait to be read, until there are .fetch_min_bytes.

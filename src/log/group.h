@@ -11,6 +11,7 @@
 #ifndef LT_LOG_GROUP_H
 #define LT_LOG_GROUP_H
 
+#include "base/beacon.h"
 #include "log/topic.h"
 
 struct lt_group;
@@ -19,6 +20,7 @@ struct lt_member {
     struct lt_node node; // in the group's members, in their order, or away: see lt_group
     const char *name;
     struct lt_waiter *waiter;
+    struct lt_beacon *beacon;
     bool expelled;       // it did not poll; guarded by the group's lock, as is all below
     leat_topic **topics; // subscribed by name; its own calls alone write them, and the patterns
     size_t topic_count, topic_room;

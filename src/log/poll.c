@@ -221,10 +221,10 @@ static int poll_lacks(leat_consumer *c, struct poll_wait *w) {
     return 0;
 }
 
-// Registers for news everywhere. Returns true if there is something to look at already.
-static bool consumer_arm(leat_consumer *c, bool lacks) {
+bool lt_consumer_arm(leat_consumer *c, bool lacks) {
     lt_waiter_arm(c->mq, &c->waiter);
-    if ((c->group && atomic_load(&c->member.stale)) || consumer_topics_alive(c) != 0)
+    if (atomic_load(&c->woken) || (c->group && atomic_load(&c->member.stale)) ||
+        consumer_topics_alive(c) != 0)
         return true;
     for (size_t i = 0; i < c->part_count; i++) {
         struct lt_cursor *at = &c->part[i].cursor;
@@ -244,7 +244,7 @@ static int poll_sleep(leat_consumer *c, struct poll_wait *w) {
         lt_back_off(c->mq);
         return 1;
     }
-    if (consumer_arm(c, w->lacks))
+    if (lt_consumer_arm(c, w->lacks))
         return 1;
     bool sooner = w->lacks && w->more_until < w->deadline;
     int rc = lt_wait(c->mq, &c->waiter, sooner ? w->more_until : w->deadline);
@@ -274,6 +274,8 @@ static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
     struct poll_wait w = { .timeout_ms = timeout_ms, .deadline = -1, .more_until = -1 };
     for (;;) {
         int rc = poll_settle(c);
+        if (rc == 0 && lt_consumer_woken(c))
+            return 0;
         if (rc == 0)
             rc = poll_lacks(c, &w);
         if (rc == 0 && !w.lacks)
@@ -305,6 +307,7 @@ int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m) {
     rc = consumer_poll(c, timeout_ms, &n);
     lt_consumer_expire(c, true);
     if (rc == 0) {
+        lt_consumer_rest(c, n);
         *m = c->messages;
         rc = (int)n;
         uint64_t read = atomic_load_explicit(&c->read, memory_order_relaxed);

@@ -99,6 +99,7 @@ static int consumer_seek(leat_consumer *c, const char *topic, int32_t partition,
         rc = lt_offset_resolve(part->cursor.p, part->cursor.offset, asked, &offset);
     if (rc == 0)
         lt_cursor_seek(&part->cursor, offset);
+    lt_beacon_raise(&c->beacon);
     return rc;
 }
 
@@ -114,6 +115,7 @@ static int consumer_pause(leat_consumer *c, const char *topic, int32_t partition
         part->paused = on;
     for (size_t i = 0; rc == 0 && !topic && i < c->part_count; i++)
         c->part[i].paused = on;
+    lt_beacon_raise(&c->beacon);
     return rc;
 }
 

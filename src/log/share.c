@@ -122,6 +122,7 @@ void lt_sharing_remove_topic(struct lt_group *g, struct lt_group_topic *gt) {
 void lt_group_wake_locked(struct lt_group *g, struct lt_member *m) {
     atomic_store(&m->stale, true);
     lt_waiter_notify(g->mq, m->waiter);
+    lt_beacon_raise(m->beacon);
 }
 
 void lt_group_give_locked(struct lt_group *g, struct lt_claim *c) {

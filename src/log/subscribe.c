@@ -99,6 +99,7 @@ static int consumer_assign(leat_consumer *c, const leat_position *p, size_t n) {
         lt_cursor_fini(&gone[i].cursor);
     }
     lt_free(&c->mq->mem, gone);
+    lt_beacon_raise(&c->beacon);
     return rc;
 }
 

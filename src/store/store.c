@@ -224,6 +224,13 @@ int leat_shutdown(leat *mq) {
         return rc;
     atomic_store(&mq->shut, true);
     lt_wake_all(mq);
+    lt_lock(&mq->children_lock);
+    for (struct lt_node *n = lt_list_first(&mq->children); n; n = lt_list_next(&mq->children, n)) {
+        struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
+        if (c->shut)
+            c->shut(c);
+    }
+    lt_unlock(&mq->children_lock);
     return 0;
 }
 
