@@ -22,8 +22,8 @@
 //             using the handle later is undefined. A leat_topic belongs to the store and is never
 //             closed. Names of topics, groups and queues given out live until the store closes.
 //  threads    [any] any thread; [one] one thread at a time, a second gets LEAT_EBUSY. leat starts
-//             two at most: see .threads. In a forked child every call is LEAT_EFORK,
-//             and closing the store only frees its memory.
+//             two at most, see .threads, and the workers that you ask for. In a forked child every
+//             call is LEAT_EFORK, and closing the store only frees its memory.
 //  names      of topics, queues, groups and channels: 1 to 249 of A-Z a-z 0-9 . _ -
 //  common     Every call may return LEAT_EINVAL (a NULL or wrong argument), LEAT_ECLOSED (after
 //  errors     leat_shutdown), LEAT_EFORK, LEAT_EDEADLK (in a callback) and LEAT_ENOMEM (nothing
@@ -60,6 +60,7 @@ typedef struct leat_batch leat_batch;               // records that are sent tog
 typedef struct leat_consumer leat_consumer;         // reads a stream, alone or in a group
 typedef struct leat_reader leat_reader;             // reads one partition, forwards and backwards
 typedef struct leat_queue leat_queue;               // leases messages to workers
+typedef struct leat_workers leat_workers;           // threads that give messages to a handler
 typedef struct leat_subscription leat_subscription; // hears a channel
 
 // ---- results -----------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ typedef struct {
     const char *pattern; // channels: the pattern that matched, else NULL
     int64_t offset;      // -1: not stored
     int64_t timestamp_ms;
-    int32_t partition, deliveries; // deliveries: of a queue, this one counted
+    int32_t partition, deliveries; // deliveries: of a queue or to a handler, this one counted
     uint64_t receipt;              // of a queue: the right to settle this delivery
     uint64_t view;                 // token of the pin that keeps the bytes; safe to copy
     uint64_t dropped;
@@ -192,10 +193,10 @@ typedef struct {
     uint64_t reserved[4];
 } leat_message;
 
-// leat_message_header gets header i of m. A message in a dead-letter queue has, after its own
-// headers, leat.queue, leat.topic, leat.partition, leat.offset, leat.deliveries and leat.reason.
-// Returns  1, or 0 when there is no header i.
-// Owns     *h is a view, valid as long as m's bytes.
+// leat_message_header gets header i of m. A message in a dead-letter queue or topic has, after its
+// own headers, leat.queue (or leat.group), leat.topic, leat.partition, leat.offset, leat.deliveries
+// and leat.reason. Returns  1, or 0 when there is no header i. Owns     *h is a view, valid as long
+// as m's bytes.
 LEAT_API int leat_message_header(const leat_message *m, size_t i, leat_header *h);
 
 // leat_message_hold makes *kept a second view of m which stays valid until it is released.
@@ -846,6 +847,52 @@ LEAT_API int leat_consumer_explain(leat_consumer *c, leat_write_fn write, void *
 // Returns  LEAT_ENOENT (not a partition of c).
 // Threads  [one] [event]
 LEAT_API int leat_consumer_pause(leat_consumer *c, const char *topic, int32_t partition, int on);
+
+// What a handler says of a message: it is done; it is to be given to the handler again; it is given
+// up. Anything else is LEAT_RETRY.
+enum { LEAT_DONE = 0, LEAT_RETRY = 1, LEAT_DEAD = 2 };
+// Called for one message of a partition at a time, in offset order; for several partitions at once
+// with several threads. The message and its bytes live during the call: leat_message_hold keeps
+// them. *retry_delay_ms is how long LEAT_RETRY waits; set it to wait otherwise (0: not at all).
+typedef int (*leat_handler_fn)(leat_workers *w, const leat_message *m, int64_t *retry_delay_ms,
+                               void *ctx);
+
+typedef struct {
+    int32_t threads;         // 0: 1; at most 256
+    int32_t auto_extend;     // must be 0 here
+    int64_t retry_ms;        // before a message is tried again; 0: 1 s; LEAT_ZERO: at once. Doubles
+                             // with each try of a message, up to 60 s (or retry_ms)
+    const char *dead_letter; // an existing topic, for what is LEAT_DEAD; NULL: it is forgotten
+    const char *name;        // for errors that name what is open
+    void (*on_end)(void *ctx); // runs once, last: no handler runs after it; free ctx there
+    uint64_t reserved[8];
+} leat_worker_options;
+
+// leat_consumer_start gives the messages of c to fn, on threads that poll. A message that is done
+// is committed, so c needs a group; a partition whose message waits to be tried again holds back
+// itself alone. LEAT_DEAD appends the message to .dead_letter, durably, with the reason "handler"
+// (see leat_message_header), then commits; if that fails, it is tried again, in place. A partition
+// that another member is to have passes on when the handler that runs has returned and its result
+// is committed; what was not begun is the other's. Errors of polls and commits go to .log, and are
+// tried again.
+// Until leat_workers_stop every call on c but leat_consumer_wakeup is LEAT_EBUSY; c goes on where
+// it stands, and stands behind what was done afterwards.
+// Returns  LEAT_EINVAL (no group; LEAT_NO_THREADS: poll instead), LEAT_ENOENT (the dead-letter
+//          topic), LEAT_ENOMEM (also: no more threads).
+// Owns     *out is ended by leat_workers_stop. Handlers are callbacks.
+// Threads  [one]
+LEAT_API int leat_consumer_start(leat_consumer *c, leat_handler_fn fn, void *ctx,
+                                 const leat_worker_options *o, leat_workers **out);
+
+// leat_workers_stop stops fetching, gives handlers up to timeout_ms for what was fetched, drops the
+// rest, which the next member of the group reads, and ends w: on return no handler runs and none
+// will. Inside any callback it does not wait: it returns 0 at once, no handler begins any more, and
+// .on_end tells when the last one is over.
+// Returns  LEAT_ETIMEDOUT while a handler still runs (none begins any more; w lives, call again),
+//          LEAT_EBUSY (another thread is in this call).
+// Threads  [any] [cb]
+// Blocks   up to timeout_ms, and for a commit that is under way.
+LEAT_API int leat_workers_stop(leat_workers *w, int64_t timeout_ms);
 
 typedef struct {
     const char *group, *topic;

@@ -167,7 +167,10 @@ int lt_check_writable(const leat *mq, const char *what, const char *name) {
 
 void lt_child_add(leat *mq, struct lt_child *child) {
     lt_lock(&mq->children_lock);
-    lt_list_push_back(&mq->children, &child->node);
+    if (child->first)
+        lt_list_push_front(&mq->children, &child->node);
+    else
+        lt_list_push_back(&mq->children, &child->node);
     lt_unlock(&mq->children_lock);
 }
 

@@ -28,6 +28,7 @@ struct lt_child {
     struct lt_node node;
     const char *kind; // "consumer"
     const char *name; // may be NULL; lives as long as the handle
+    bool first;       // leat_close_all closes it before all others: it uses them
     // Closes the handle, for leat_close_all. Returns  < 0, or how many records were given up.
     int (*close)(struct lt_child *child, int64_t timeout_ms);
     // Frees its memory and does nothing else, in a fork: takes no lock. NULL: it is not freed.

@@ -64,7 +64,8 @@ int lt_commit_positions(leat_consumer *c, bool revoking) {
 }
 
 void lt_commit_automatic(leat_consumer *c, bool now, bool revoking) {
-    if (!c->auto_ms || !c->group || (!now && lt_now_ns(c->mq) < c->auto_ns))
+    if (!c->auto_ms || !c->group || atomic_load(&c->push) ||
+        (!now && lt_now_ns(c->mq) < c->auto_ns))
         return;
     bool any = false;
     for (size_t i = 0; i < c->part_count; i++)

@@ -7,18 +7,26 @@ enum { CONSUMER_RECORDS = 500, CONSUMER_RECORDS_MAX = 10000, CONSUMER_BYTES = 50
 
 // ---- entering and leaving a call: one thread at a time
 
+static int consumer_busy(const leat_consumer *c) {
+    const char *name = c->name ? c->name : "(unnamed)";
+    if (atomic_load(&c->push))
+        return lt_fail(LEAT_EBUSY, "workers have consumer %s: stop them first", name);
+    return lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s", name);
+}
+
 int lt_consumer_enter(leat_consumer *c) {
     int rc = lt_begin(c ? c->mq : NULL, LT_CALL);
     if (rc != 0)
         return rc;
     if (!atomic_exchange_explicit(&c->busy, true, memory_order_acquire))
         return 0;
-    return lt_end(c->mq, lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s",
-                                 c->name ? c->name : "(unnamed)"));
+    return lt_end(c->mq, consumer_busy(c));
 }
 
 int lt_consumer_enter_event(leat_consumer *c) {
-    return c && lt_consumer_tells(c) ? lt_enter(c->mq, LT_CALL_CB) : lt_consumer_enter(c);
+    if (!c || !lt_consumer_tells(c))
+        return lt_consumer_enter(c);
+    return atomic_load(&c->push) ? consumer_busy(c) : lt_enter(c->mq, LT_CALL_CB);
 }
 
 int lt_consumer_leave(leat_consumer *c, int rc) {
@@ -105,7 +113,8 @@ static int consumer_close_child(struct lt_child *child, int64_t timeout_ms) {
 }
 
 static bool consumer_child_busy(const struct lt_child *child) {
-    return atomic_load(&LT_CONTAINER(child, leat_consumer, child)->busy);
+    const leat_consumer *c = LT_CONTAINER(child, leat_consumer, child);
+    return atomic_load(&c->busy) && !atomic_load(&c->push); // workers are closed first
 }
 
 static void consumer_child_count(const struct lt_child *child, leat_stats *s) {
@@ -294,8 +303,7 @@ int leat_consumer_close(leat_consumer *c) {
     if (rc != 0)
         return rc;
     if (atomic_exchange_explicit(&c->busy, true, memory_order_acquire))
-        return lt_fail(LEAT_EBUSY, "another thread is in a call of consumer %s",
-                       c->name ? c->name : "(unnamed)");
+        return consumer_busy(c);
     consumer_take_leave(c);
     lt_commits_free(c);
     lt_consumer_drop_all(c);

@@ -10,6 +10,7 @@
 //              look once more, wait
 //   commit     positions, stored; commit_async without waiting for it
 //   seek       positions, moved and looked at; explain says why nothing comes
+//   push       leat_consumer_start: threads that poll, call a handler and commit
 //   wakeup     who waits for it elsewhere: wake-ups, and a descriptor for poll(2)
 //
 // What poll returned is pinned by one token per partition and segment; the tokens end at the next
@@ -23,13 +24,18 @@
 
 enum { LT_CONSUMER_PATIENCE = 3 }; // see consumer_gather_more
 
+struct lt_lane; // see push
+struct lt_push;
+
 struct lt_consumer_part {
+    struct lt_lane *lane;      // of a push: its messages that are not handled; NULL: none yet
     struct lt_cursor cursor;   // offset -1: no place to start, see LEAT_NONE
     struct lt_segment *pinned; // the segment that token pins, borrowed from the token
     uint64_t token;            // 0: none
     uint32_t epoch;            // of the claim when it was taken over
     bool returned;             // the last poll returned messages under this token
     bool paused;               // poll leaves it out
+    bool held;                 // by the push: not read on, its messages are not all handled
     bool uncommitted;          // some poll has returned messages since the last commit
     bool revoking;             // told to be revoked: the next look gives it up
     int64_t seen;              // its end when bytes were counted
@@ -83,8 +89,9 @@ struct leat_consumer {
                               // a thread with itself only
     int64_t interval_ms;      // 0: never expelled, and expiry is no entry
     struct lt_due expiry;
-    int64_t auto_ms, auto_ns;   // 0: not by itself; when the next automatic commit is due
-    struct lt_commits *commits; // NULL: there was none
+    int64_t auto_ms, auto_ns;       // 0: not by itself; when the next automatic commit is due
+    struct lt_commits *commits;     // NULL: there was none
+    _Atomic(struct lt_push *) push; // whose it is now; NULL: its callers'; seq_cst
 };
 
 // lt_consumer_enter begins a call on c, lt_consumer_leave ends it; lt_consumer_enter_event begins
@@ -117,6 +124,13 @@ bool lt_consumer_woken(leat_consumer *c);
 // lt_consumer_rest ends a poll that found n messages: the descriptor is dark if there is nothing
 // more.
 void lt_consumer_rest(leat_consumer *c, size_t n);
+
+// lt_consumer_poll is leat_poll from within: *n messages are in c->messages.
+int lt_consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n);
+// lt_push_keeps tells whether a partition that another member is to have cannot go yet: a message
+// of it is with a handler, or its result is not committed. It will, and c is told. Locks: the
+// group's.
+bool lt_push_keeps(leat_consumer *c, struct lt_consumer_part *part);
 
 // lt_consumer_rebalance takes over what the group has given to c. give: this is a poll, and what
 // another member is to have is marked and told as revoked at one look, and goes at the next.

@@ -454,6 +454,7 @@ void lt_record_view(const uint8_t *at, int64_t base, leat_message *m) {
         p += (uint64_t)key_size + 1;
     }
     m->reserved[0] = (uint64_t)(uintptr_t)p; // leat_message_header walks from here
+    m->reserved[1] = lt_record_own_headers(at);
     for (unsigned i = 0; i < at[26]; i++)
         p = format_next_header(p);
     if (!(at[27] & LT_RECORD_NULL_VALUE))

@@ -43,4 +43,17 @@ int lt_send_if(const struct lt_send *s, int32_t partition, int64_t expected_end,
 // the call needs is had, and every record checked, before the first one is appended.
 int lt_send_many(const struct lt_send *s, size_t n, leat_metadata *md);
 
+// lt_letter is a message on its way to a dead-letter topic, with where it comes from.
+struct lt_letter {
+    const leat_message *message; // as lt_record_view made it
+    const char *kind, *who;      // "leat.queue" or "leat.group", and its name
+    uint32_t deliveries;
+    const char *reason;
+    leat_topic *to;
+    struct lt_partitioner *where; // NULL: see lt_partitioner_pick
+};
+// lt_letter_send appends it, durably. Of earlier moves it tells nothing.
+// Returns  as lt_send_record.
+int lt_letter_send(const struct lt_letter *l, leat_metadata *md);
+
 #endif

@@ -157,6 +157,8 @@ static int consumer_gather(leat_consumer *c, size_t *n) {
     for (size_t k = 0; k < c->part_count && take.n < c->records_max && take.bytes > 0; k++) {
         size_t i = (c->turn + k) % c->part_count;
         struct lt_consumer_part *part = &c->part[i];
+        if (part->held)
+            continue;
         int rc = part->paused ? lt_topic_alive(part->cursor.p->topic) : poll_read(c, part, &take);
         if (rc != 0 && take.n == 0 && !lt_consumer_without(c, part->cursor.p->topic))
             return rc;
@@ -195,7 +197,7 @@ int lt_consumer_bytes(leat_consumer *c, int64_t *bytes) {
     for (size_t i = 0; i < c->part_count && *bytes < c->bytes_min; i++) {
         struct lt_consumer_part *part = &c->part[i];
         int64_t some = 0;
-        if (part->paused)
+        if (part->paused || part->held)
             continue;
         part->seen = poll_end(c, part->cursor.p);
         int rc = lt_partition_bytes_between(part->cursor.p, part->cursor.offset, part->seen, &some);
@@ -228,6 +230,8 @@ bool lt_consumer_arm(leat_consumer *c, bool lacks) {
         return true;
     for (size_t i = 0; i < c->part_count; i++) {
         struct lt_cursor *at = &c->part[i].cursor;
+        if (c->part[i].held)
+            continue;
         if (c->part[i].paused && lt_topic_alive(at->p->topic) == 0)
             continue;
         int64_t from = lacks && c->part[i].seen > at->offset ? c->part[i].seen : at->offset;
@@ -270,7 +274,7 @@ static int poll_settle(leat_consumer *c) {
     }
 }
 
-static int consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
+int lt_consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
     struct poll_wait w = { .timeout_ms = timeout_ms, .deadline = -1, .more_until = -1 };
     for (;;) {
         int rc = poll_settle(c);
@@ -304,7 +308,7 @@ int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m) {
     lt_consumer_expire(c, false);
     lt_consumer_end_views(c);
     lt_commit_automatic(c, false, false);
-    rc = consumer_poll(c, timeout_ms, &n);
+    rc = lt_consumer_poll(c, timeout_ms, &n);
     lt_consumer_expire(c, true);
     if (rc == 0) {
         lt_consumer_rest(c, n);

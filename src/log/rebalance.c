@@ -59,6 +59,8 @@ static int rebalance_owned(leat_consumer *c, struct lt_claim *claim, struct lt_p
         part->revoking = false; // it is to stay after all
         return lt_consumer_event(c, LEAT_EV_ASSIGNED, p, part->cursor.offset);
     }
+    if (part && lt_push_keeps(c, part))
+        return 0;
     if (part && !part->revoking && (give || c->asks)) {
         int rc = lt_consumer_event(c, LEAT_EV_REVOKED, p, part->cursor.offset);
         part->revoking = rc == 0;

@@ -4,7 +4,6 @@
 // it once more; the double says the same origin. Never neither. Without one it is kept in place.
 #include "queue/room.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { DEAD_RETRY_MIN_MS = 100, DEAD_RETRY_MAX_MS = 1000 };
@@ -64,30 +63,6 @@ void lt_queue_kill(leat_queue *q, struct lt_lease *lease) {
         dead_keep(q, lease);
 }
 
-struct dead_origin {
-    char partition[16], offset[24], deliveries[16];
-    leat_header header[LT_PROVENANCE];
-};
-
-static void dead_describe(const leat_queue *q, const struct lt_lease *lease,
-                          struct dead_origin *o) {
-    (void)snprintf(o->partition, sizeof o->partition, "%u", lease->partition);
-    (void)snprintf(o->offset, sizeof o->offset, "%lld", (long long)lease->offset);
-    (void)snprintf(o->deliveries, sizeof o->deliveries, "%u", lease->deliveries);
-    const char *pairs[LT_PROVENANCE][2] = {
-        { "leat.queue", q->name },
-        { "leat.topic", q->topic->name },
-        { "leat.partition", o->partition },
-        { "leat.offset", o->offset },
-        { "leat.deliveries", o->deliveries },
-        { "leat.reason", "deliveries" },
-    };
-    for (size_t i = 0; i < LT_PROVENANCE; i++) {
-        o->header[i].name = leat_str(pairs[i][0]);
-        o->header[i].value = leat_str(pairs[i][1]);
-    }
-}
-
 // Appends the copy, or makes durable the one that was appended. *place: of one that is not durable
 // yet. Locks: none; the lease is the caller's, being neither listed nor due.
 static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to, uint64_t *place) {
@@ -95,8 +70,6 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
     struct lt_partition *placed = dead_placed(to->topic, lease->view, &upto);
     if (placed)
         return lt_partition_sync(placed, upto);
-    struct dead_origin origin;
-    leat_header own[LT_HEADERS_MAX];
     leat_message m;
     struct lt_cursor c;
     struct lt_partition *p = lt_queue_part(q, lease->partition)->p;
@@ -107,24 +80,15 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
         return found < 0 ? found : LEAT_EGONE; // nothing is left that could be moved
     }
     lt_cursor_read(&c, &m);
-    // A message that was moved before tells of its last move only.
-    uint32_t count = lt_record_own_headers(c.seg->map + c.at);
-    for (uint32_t i = 0; i < count && i < LT_HEADERS_MAX; i++)
-        (void)leat_message_header(&m, i, &own[i]);
-    dead_describe(q, lease, &origin);
-    leat_record r = { .key = m.key,
-                      .value = m.value,
-                      .headers = own,
-                      .header_count = count,
-                      .timestamp_ms = m.timestamp_ms };
-    struct lt_send send = { .topic = to->topic,
-                            .record = &r,
-                            .extra = origin.header,
-                            .extra_count = LT_PROVENANCE,
-                            .acks = LEAT_ACKS_DISK,
-                            .where = &to->where };
+    const struct lt_letter letter = { .message = &m,
+                                      .kind = "leat.queue",
+                                      .who = q->name,
+                                      .deliveries = lease->deliveries,
+                                      .reason = "deliveries",
+                                      .to = to->topic,
+                                      .where = &to->where };
     leat_metadata md = { .offset = -1 };
-    int rc = lt_send_record(&send, &md);
+    int rc = lt_letter_send(&letter, &md);
     lt_cursor_fini(&c);
     if (rc != 0)
         *place = dead_place(to->topic, &md);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/store.h"
 
+#include "base/workers.h"
 #include "leat_test.h"
 #include "log/log.h"
 #include "pubsub/pubsub.h"
@@ -312,6 +313,7 @@ static int store_free(leat *mq) {
 int leat_close(leat *mq, int64_t timeout_ms) {
     int rc = store_enter_close(mq, timeout_ms);
     if (rc == 0 && !lt_forked(mq)) {
+        lt_workers_reap(mq);
         rc = store_children(mq);
         if (rc == 0)
             rc = store_views(mq);
@@ -354,18 +356,14 @@ static int store_owing_child(leat *mq) {
     return rc;
 }
 
-static int store_close_children(leat *mq, int64_t timeout_ms, int *lost) {
-    int busy = store_busy_child(mq);
-    if (busy != 0)
-        return busy;
-    lt_pin_end_all(mq); // or a queue with views out would not close
+static int store_close_children(leat *mq, bool first, int64_t timeout_ms, int *lost) {
     for (;;) {
         lt_lock(&mq->children_lock);
         struct lt_node *n = lt_list_first(&mq->children);
         lt_unlock(&mq->children_lock);
-        if (!n)
+        struct lt_child *c = n ? LT_CONTAINER(n, struct lt_child, node) : NULL;
+        if (!c || (first && !c->first))
             return 0;
-        struct lt_child *c = LT_CONTAINER(n, struct lt_child, node);
         int rc = c->close(c, timeout_ms);
         if (rc == LEAT_EBUSY)
             return rc;
@@ -389,7 +387,13 @@ int leat_close_all(leat *mq, int64_t timeout_ms) {
             return rc;
     }
     int lost = 0;
-    rc = store_close_children(mq, timeout_ms, &lost);
+    rc = store_busy_child(mq);
+    if (rc == 0)
+        rc = store_close_children(mq, true, timeout_ms, &lost);
+    if (rc == 0) {
+        lt_pin_end_all(mq); // or a queue with views out would not close
+        rc = store_close_children(mq, false, timeout_ms, &lost);
+    }
     if (rc != 0)
         return rc;
     lt_futures_free(mq);
