@@ -823,6 +823,49 @@ Test(push, no_handler_begins_after_a_shutdown) {
     ok(leat_close_all(mq, 0));
 }
 
+Test(push, a_crash_beside_a_handler_keeps_what_was_committed) {
+    leat *old, *reopened;
+    open_with(&(leat_options){ .clock = LEAT_CLOCK_MANUAL, .flags = LEAT_CRASHABLE }, 1, NULL);
+    send_to(0, "a");
+    send_to(0, "g");
+    send_to(0, "b");
+    start_ending(2);
+    wait_at_gate(1);
+    ok(leat_crash(mq, LEAT_KILL, &reopened));
+    old = mq;
+    set_gate(true);
+    ok(leat_workers_stop(w, LEAT_FOREVER)); // the result of "g" comes too late
+    cr_assert_eq(atomic_load(&ended), 1);
+    handled(0, "a g");
+    ok(leat_close_all(old, 0));
+    mq = reopened;
+    cr_assert_eq(committed(c, 0), 1);
+    ok(leat_consumer_open(mq, "g", NULL, &c));
+    ok(leat_consumer_subscribe(c, "t"));
+    start(1);
+    idle(1);
+    handled(0, "a g g b");
+    stop_all();
+}
+
+static void stop_on_event(leat_consumer *from, const leat_event *e, void *ctx) {
+    (void)from;
+    if (e->kind == LEAT_EV_ASSIGNED && e->partition == 1)
+        *(int *)ctx = leat_workers_stop(w, LEAT_FOREVER);
+}
+
+Test(push, a_stop_inside_an_event_does_not_wait) {
+    int rc = -1;
+    open_with(&(leat_options){ .clock = LEAT_CLOCK_MANUAL }, 2,
+              &(leat_consumer_options){ .on_event = stop_on_event, .ctx = &rc });
+    send_to(1, "a");
+    start_ending(3);
+    wait_ended();
+    cr_assert_eq(rc, 0);
+    handled(1, "");
+    ok(leat_close_all(mq, 0));
+}
+
 Test(push, a_fork_has_no_workers) {
     open_all(1);
     send_to(0, "a");
