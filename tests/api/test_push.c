@@ -21,7 +21,7 @@ static leat_workers *w;
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    int count, inside, inside_max, at_gate;
+    int count, inside, inside_max, at_gate, passes;
     int in_partition[PARTITIONS];
     bool open, overlap, inside_stop;
     struct {
@@ -33,7 +33,7 @@ static struct {
 } seen = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
 static void forget_seen(void) {
-    seen.count = seen.inside = seen.inside_max = seen.at_gate = 0;
+    seen.count = seen.inside = seen.inside_max = seen.at_gate = seen.passes = 0;
     seen.open = seen.overlap = seen.inside_stop = false;
     memset(seen.in_partition, 0, sizeof seen.in_partition);
 }
@@ -93,8 +93,9 @@ static int take(leat_workers *from, const leat_message *m, int64_t *delay_ms, vo
     if (v[0] == 'g') {
         seen.at_gate++;
         pthread_cond_broadcast(&seen.changed);
-        while (!seen.open)
+        while (!seen.open && seen.passes == 0)
             pthread_cond_wait(&seen.changed, &seen.lock);
+        seen.passes -= !seen.open;
         seen.at_gate--;
     }
     int rc = result_of(v, m, delay_ms);
@@ -1072,6 +1073,29 @@ Test(push, a_stuck_handler_is_expelled_and_its_result_does_not_count) {
     send_to(0, "z"); // and it is a member again
     idle(1);
     handled(0, "a r2 r2 r2 g z");
+    stop_all();
+}
+
+Test(push, who_works_without_a_poll_is_not_expelled) {
+    open_with(&(leat_options){ .clock = LEAT_CLOCK_MANUAL }, 1,
+              &(leat_consumer_options){ .max_poll_interval_ms = 5000 });
+    for (int i = 0; i < 4; i++) // one fetch
+        send_to(0, "g");
+    start(1);
+    for (int i = 1; i < 4; i++) {
+        wait_at_gate(1);
+        ok(leat_clock_advance(mq, 3000));
+        pthread_mutex_lock(&seen.lock);
+        seen.passes = 1;
+        pthread_cond_broadcast(&seen.changed);
+        while (seen.count == i)
+            pthread_cond_wait(&seen.changed, &seen.lock);
+        pthread_mutex_unlock(&seen.lock);
+    }
+    set_gate(true);
+    idle(1);
+    handled(0, "g g g g");
+    cr_assert_eq(committed(c, 0), 4);
     stop_all();
 }
 

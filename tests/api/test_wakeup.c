@@ -347,6 +347,38 @@ Test(wakeup, a_storm_of_wake_ups_ends_polls_and_breaks_nothing) {
     }
 }
 
+enum { WOKEN = 30000 };
+
+static void *wake_each(void *arg) {
+    atomic_int *turn = arg;
+    for (int i = 0; i < WOKEN; i++) {
+        while (atomic_load(turn) == i)
+            ;                                   // until the last one has ended its poll
+        for (volatile int k = 0; k < i % 3000;) // at all points of the next one
+            k = k + 1;
+        if (leat_consumer_wakeup(c) != 0)
+            return (void *)"a wake-up failed";
+    }
+    return NULL;
+}
+
+Test(wakeup, none_is_lost_wherever_the_poll_is) {
+    pthread_t thread;
+    atomic_int turn = 0;
+    open_all(LEAT_CLOCK_SYSTEM, 1, NULL);
+    gives(0, leat_poll(c, 0, &m));
+    cr_assert_eq(pthread_create(&thread, NULL, wake_each, &turn), 0);
+    for (int i = 0; i < WOKEN; i++) {
+        atomic_store(&turn, i + 1);
+        gives(0, leat_poll(c, LEAT_FOREVER, &m));
+    }
+    void *wrong = NULL;
+    cr_assert_eq(pthread_join(thread, &wrong), 0);
+    cr_assert_null(wrong, "%s", (char *)wrong);
+    gives(0, leat_poll(c, 0, &m));
+    ok(leat_close_all(mq, 0));
+}
+
 enum { HANDED = 3000 };
 
 static void *send_each(void *arg) {
