@@ -560,6 +560,12 @@ Test(push, wrong_arguments_are_refused) {
         fails(wrong[i].rc, leat_consumer_start(c, take, NULL, &wrong[i].o, &w));
         cr_assert_null(w);
     }
+    ok(leat_consumer_subscribe(c, "x*"));
+    leat_topic *x;
+    ok(leat_topic_open(mq, "xyz", NULL, &x));
+    fails_saying(
+        LEAT_EINVAL, "read here",
+        leat_consumer_start(c, take, NULL, &(leat_worker_options){ .dead_letter = "xyz" }, &w));
     fails(LEAT_EINVAL, leat_workers_stop(NULL, 0));
     start(1);
     fails(LEAT_EINVAL, leat_workers_stop(w, -2));

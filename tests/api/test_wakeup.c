@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -249,7 +250,7 @@ Test(wakeup, a_descriptor_knows_of_what_is_read_only_when_durable) {
     ok(leat_close_all(mq, 0));
 }
 
-Test(wakeup, a_descriptor_follows_an_assignment_and_a_seek) {
+Test(wakeup, a_descriptor_follows_an_assignment_a_seek_and_a_pause) {
     ok(fixture_open(NULL, NULL, NULL, NULL));
     ok(leat_consumer_open(mq, NULL, NULL, &c));
     send_to(0);
@@ -261,6 +262,13 @@ Test(wakeup, a_descriptor_follows_an_assignment_and_a_seek) {
     gives(1, leat_poll(c, 0, &m));
     cr_assert_eq(readable(fd), 0);
     ok(leat_consumer_seek(c, "t", 0, LEAT_BEGIN));
+    cr_assert_eq(readable(fd), 1);
+    gives(1, leat_poll(c, 0, &m));
+    ok(leat_consumer_pause(c, "t", 0, 1));
+    send_to(0);
+    gives(0, leat_poll(c, 0, &m));
+    cr_assert_eq(readable(fd), 0, "it is paused");
+    ok(leat_consumer_pause(c, "t", 0, 0));
     cr_assert_eq(readable(fd), 1);
     gives(1, leat_poll(c, 0, &m));
     ok(leat_close_all(mq, 0));
@@ -354,7 +362,7 @@ static void *wake_each(void *arg) {
     for (int i = 0; i < WOKEN; i++) {
         while (atomic_load(turn) == i)
             ;                                   // until the last one has ended its poll
-        for (volatile int k = 0; k < i % 3000;) // at all points of the next one
+        for (volatile int k = 0; k < i % 9000;) // at all points of the next one
             k = k + 1;
         if (leat_consumer_wakeup(c) != 0)
             return (void *)"a wake-up failed";
