@@ -144,13 +144,19 @@ int lt_consumer_expiry_init(leat_consumer *c);
 
 // lt_consumer_event adds an event to be told. Returns  LEAT_ENOMEM.
 int lt_consumer_event(leat_consumer *c, int32_t kind, const struct lt_partition *p, int64_t offset);
+static inline bool lt_consumer_has_to_tell(const leat_consumer *c) {
+    return c->on_event && c->event_count > 0;
+}
 // lt_consumer_tell calls .on_event for what there is to tell. Locks: none. Parts may move.
 void lt_consumer_tell(leat_consumer *c);
 // Around each callback of c.
 void lt_consumer_call_begin(leat_consumer *c);
 void lt_consumer_call_end(leat_consumer *c);
 // lt_consumer_tells tells whether this thread is in one.
-bool lt_consumer_tells(const leat_consumer *c);
+bool lt_consumer_tells_here(const leat_consumer *c);
+static inline bool lt_consumer_tells(const leat_consumer *c) {
+    return atomic_load_explicit(&c->teller, memory_order_relaxed) != 0 && lt_consumer_tells_here(c);
+}
 
 // lt_commit_many commits n positions; c's own state is not touched, so any thread may.
 // Returns  the first error; what is fenced is left out.

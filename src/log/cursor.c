@@ -120,12 +120,3 @@ void lt_cursor_read(const struct lt_cursor *c, leat_message *m) {
     m->topic = c->p->topic->name;
     m->partition = c->p->number;
 }
-
-int64_t lt_cursor_size(const struct lt_cursor *c) {
-    return lt_record_size(c->seg->map + c->at);
-}
-
-void lt_cursor_advance(struct lt_cursor *c) {
-    c->at += lt_record_size(c->seg->map + c->at);
-    c->offset++;
-}

@@ -33,12 +33,23 @@ int lt_cursor_find(struct lt_cursor *c, int64_t end);
 // if there is none, LEAT_ECORRUPT (the cursor is in front of the damaged one),
 //          LEAT_EIO, LEAT_ENOMEM.
 int lt_cursor_find_back(struct lt_cursor *c, int64_t begin);
+// lt_cursor_stands tells that the cursor is at such a record already, so that lt_cursor_find would
+// only say so.
+static inline bool lt_cursor_stands(const struct lt_cursor *c, int64_t end) {
+    return c->at != 0 && c->offset < end && c->offset >= c->seg->check_to &&
+           c->offset < atomic_load_explicit(&c->seg->limit, memory_order_acquire);
+}
 // lt_cursor_read makes a message of the record that lt_cursor_find found; its view is the caller's
 // to set. Owns  the bytes live as long as a reference of c->seg.
 void lt_cursor_read(const struct lt_cursor *c, leat_message *m);
 // lt_cursor_size tells how many bytes the record that was found takes up in the log.
-int64_t lt_cursor_size(const struct lt_cursor *c);
-// lt_cursor_advance steps over the record that was found.
-void lt_cursor_advance(struct lt_cursor *c);
+static inline int64_t lt_cursor_size(const struct lt_cursor *c) {
+    return lt_record_size(c->seg->map + c->at);
+}
+// lt_cursor_advance steps over the record that was found, whose size that is.
+static inline void lt_cursor_advance(struct lt_cursor *c, int64_t size) {
+    c->at += (uint32_t)size;
+    c->offset++;
+}
 
 #endif

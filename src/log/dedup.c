@@ -342,7 +342,7 @@ static int dedup_read(struct dedup_load *l, struct lt_partition *p, int64_t from
             lt_cursor_seek(&c, c.offset + 1);
         } else if (found == 1) {
             rc = dedup_take(l, p, c.seg->map + c.at, c.offset);
-            lt_cursor_advance(&c);
+            lt_cursor_advance(&c, lt_cursor_size(&c));
         } else {
             rc = found;
             break;

@@ -18,7 +18,7 @@ void lt_consumer_call_end(leat_consumer *c) {
     atomic_store_explicit(&c->teller, 0, memory_order_relaxed);
 }
 
-bool lt_consumer_tells(const leat_consumer *c) {
+bool lt_consumer_tells_here(const leat_consumer *c) {
     return atomic_load_explicit(&c->teller, memory_order_relaxed) == (uintptr_t)&event_here;
 }
 

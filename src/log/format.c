@@ -314,10 +314,6 @@ uint32_t lt_record_copy(uint8_t *at, const uint8_t *encoded, const struct lt_sta
 
 // ---- reading
 
-uint32_t lt_record_size(const uint8_t *at) {
-    return (uint32_t)lt_align8(lt_get_u32(at));
-}
-
 uint32_t lt_record_own_headers(const uint8_t *at) {
     uint32_t n = at[26];
     return at[27] & LT_RECORD_PROVENANCE && n >= LT_PROVENANCE ? n - LT_PROVENANCE : n;

@@ -47,6 +47,8 @@
 #ifndef LT_LOG_FORMAT_H
 #define LT_LOG_FORMAT_H
 
+#include "base/bytes.h"
+
 #include "leat.h"
 
 #include <stdbool.h>
@@ -195,7 +197,9 @@ bool lt_record_more(const uint8_t *at);
 int64_t lt_record_timestamp(const uint8_t *at);
 
 // lt_record_size is the length with padding of a record that is known to be valid.
-uint32_t lt_record_size(const uint8_t *at);
+static inline uint32_t lt_record_size(const uint8_t *at) {
+    return (uint32_t)lt_align8(lt_get_u32(at));
+}
 
 // lt_record_own_headers is how many headers a valid record has, provenance not counted.
 uint32_t lt_record_own_headers(const uint8_t *at);

@@ -118,28 +118,31 @@ static int poll_read(leat_consumer *c, struct lt_consumer_part *part, struct pol
     int rc = poll_place(c, part);
     if (rc != 0)
         return rc;
-    int64_t end = poll_end(c, part->cursor.p);
-    size_t before = take->n;
-    while (take->n < c->records_max && (rc = poll_find(c, part, end)) == 1) {
+    int64_t end = poll_end(c, part->cursor.p), bytes = take->bytes;
+    size_t n = take->n;
+    while (n < c->records_max &&
+           (lt_cursor_stands(&part->cursor, end) || (rc = poll_find(c, part, end)) == 1)) {
         int64_t size = lt_cursor_size(&part->cursor);
-        if (size > take->bytes && take->n > 0) {
-            take->bytes = 0; // this poll is full
+        if (size > bytes && n > 0) {
+            bytes = 0; // this poll is full
             break;
         }
-        rc = consumer_message_room(c, take->n);
+        rc = consumer_message_room(c, n);
         if (rc == 0)
             rc = consumer_pin(c, part);
         if (rc != 0)
-            return rc;
-        lt_cursor_read(&part->cursor, &c->messages[take->n]);
-        c->messages[take->n].view = part->token;
-        part->returned = part->uncommitted = true;
-        lt_cursor_advance(&part->cursor);
-        take->bytes -= size;
-        ++take->n;
+            break;
+        lt_cursor_read(&part->cursor, &c->messages[n]);
+        c->messages[n++].view = part->token;
+        bytes -= size;
+        lt_cursor_advance(&part->cursor, size);
     }
-    if (rc == 0 && take->n == before)
+    if (n > take->n)
+        part->returned = part->uncommitted = true;
+    else if (rc == 0)
         rc = poll_at_end(c, part, end);
+    take->n = n;
+    take->bytes = bytes;
     return rc < 0 ? rc : 0;
 }
 
@@ -274,19 +277,29 @@ static int poll_settle(leat_consumer *c) {
     }
 }
 
+// Nothing to take over or to tell, and nobody to wake up for: as nearly always.
+static bool poll_calm(const leat_consumer *c) {
+    return !atomic_load(&c->member.stale) && !c->commits && !lt_consumer_has_to_tell(c) &&
+           !atomic_load(&c->woken);
+}
+
 int lt_consumer_poll(leat_consumer *c, int64_t timeout_ms, size_t *n) {
     struct poll_wait w = { .timeout_ms = timeout_ms, .deadline = -1, .more_until = -1 };
     for (;;) {
-        int rc = poll_settle(c);
-        if (rc == 0 && lt_consumer_woken(c))
-            return 0;
+        int rc = 0;
+        if (!poll_calm(c)) {
+            rc = poll_settle(c);
+            if (rc == 0 && lt_consumer_woken(c))
+                return 0;
+        }
         if (rc == 0)
             rc = poll_lacks(c, &w);
         if (rc == 0 && !w.lacks)
             rc = consumer_gather_more(c, timeout_ms != 0, n);
         if (rc != 0)
             return rc < 0 ? rc : 0;
-        lt_consumer_tell(c);
+        if (lt_consumer_has_to_tell(c))
+            lt_consumer_tell(c);
         if (*n > 0 || timeout_ms == 0 || (c->asks && c->event_count > 0))
             return 0;
         rc = poll_sleep(c, &w);
@@ -305,13 +318,17 @@ int leat_poll(leat_consumer *c, int64_t timeout_ms, const leat_message **m) {
     if (rc != 0)
         return rc;
     size_t n = 0;
-    lt_consumer_expire(c, false);
+    if (c->interval_ms)
+        lt_consumer_expire(c, false);
     lt_consumer_end_views(c);
-    lt_commit_automatic(c, false, false);
+    if (c->auto_ms)
+        lt_commit_automatic(c, false, false);
     rc = lt_consumer_poll(c, timeout_ms, &n);
-    lt_consumer_expire(c, true);
+    if (c->interval_ms)
+        lt_consumer_expire(c, true);
     if (rc == 0) {
-        lt_consumer_rest(c, n);
+        if (lt_beacon_asked(&c->beacon))
+            lt_consumer_rest(c, n);
         *m = c->messages;
         rc = (int)n;
         uint64_t read = atomic_load_explicit(&c->read, memory_order_relaxed);

@@ -79,7 +79,7 @@ static int reader_next(leat_reader *r, bool back, leat_message *m) {
     lt_cursor_read(&r->cursor, m);
     m->view = r->token;
     if (!back)
-        lt_cursor_advance(&r->cursor);
+        lt_cursor_advance(&r->cursor, lt_cursor_size(&r->cursor));
     return 1;
 }
 

@@ -16,8 +16,6 @@ bool lt_consumer_woken(leat_consumer *c) {
 }
 
 void lt_consumer_rest(leat_consumer *c, size_t n) {
-    if (!lt_beacon_asked(&c->beacon))
-        return;
     if (n < c->records_max)
         lt_beacon_lower(&c->beacon);
     bool told = (c->event_count == 0 || !c->asks) && !lt_commits_wait(c);

@@ -36,7 +36,7 @@ static void read_sizes(int64_t sizes[RECORDS]) {
     for (int i = 0; i < RECORDS; i++) {
         gives(1, lt_cursor_find(&c, RECORDS));
         sizes[i] = lt_record_size(c.seg->map + c.at);
-        lt_cursor_advance(&c);
+        lt_cursor_advance(&c, lt_cursor_size(&c));
     }
     lt_cursor_fini(&c);
 }
