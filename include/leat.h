@@ -1047,7 +1047,7 @@ typedef struct {
     uint64_t reserved[8];
 } leat_subscription_options;
 
-// leat_publish calls every subscriber of the channel and of each pattern that matches it, on this
+// leat_publish calls every subscriber of the channel, then of each pattern that matches it, on this
 // thread, before it returns. Nothing is stored: who does not listen misses it.
 // Returns  how many heard it (a subscription each); 0 is no error.
 // Threads  [any] [cb]

@@ -8,8 +8,12 @@
 #include <stdint.h>
 #include <string.h>
 
+size_t lt_glob_literal(const char *pattern) {
+    return strcspn(pattern, "*?[\\");
+}
+
 bool lt_is_pattern(const char *s) {
-    return strpbrk(s, "*?[\\") != NULL;
+    return s[lt_glob_literal(s)] != '\0';
 }
 
 int lt_check_pattern(const char *pattern) {

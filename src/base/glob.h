@@ -29,6 +29,10 @@ bool lt_glob_match(const char *pattern, size_t pattern_len, const char *name, si
 bool lt_glob_match_work(const char *pattern, size_t pattern_len, const char *name, size_t name_len,
                         size_t *work);
 
+// lt_glob_literal tells how many bytes every name that matches begins with, as they stand in the
+// pattern: up to the first * ? [ or \.
+size_t lt_glob_literal(const char *pattern);
+
 // lt_is_pattern tells whether s has one of * ? [ \ in it, and so is no name.
 bool lt_is_pattern(const char *s);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 // The table, the lists, and publishing. See channel.h for the invariants.
 //
-// A publish: find the channel, walk its list, walk the patterns. Its own price is two counter steps
-// of grace, and for each who hears it two steps of that subscription's word; and the wall clock,
-// which costs as much as all of the rest and is therefore read only when somebody hears it.
+// A publish: find the channel, walk its list, then the patterns by prefix. Its own price is two
+// counter steps of grace, and for each who hears it two steps of that subscription's word; and the
+// wall clock, which costs as much as all of the rest and is therefore read only when somebody hears
+// it.
 #include "leat_test.h"
 #include "pubsub/channel.h"
 
@@ -20,9 +21,9 @@ static struct lt_channel channel_gone = { .name_len = SIZE_MAX };
 
 // ---- the table
 
-static struct lt_channel *channel_find(const struct lt_channels *cs, const char *name, size_t n,
+static struct lt_channel *channel_find(const struct lt_names *names, const char *name, size_t n,
                                        uint64_t hash) {
-    struct lt_channel_table *t = atomic_load(&cs->table);
+    struct lt_channel_table *t = atomic_load(&names->table);
     if (!t)
         return NULL;
     for (size_t i = (size_t)hash & t->mask;; i = (i + 1) & t->mask) {
@@ -50,15 +51,14 @@ static void channel_free(struct lt_retired *r) {
     lt_free(ch->mem, ch);
 }
 
-// channel_room_locked makes room for one channel more. A new table is at most half full, so that
+// channel_room_locked makes room for one name more. A new table is at most half full, so that
 // the next one is needed only after a quarter of its slots were taken.
-static int channel_room_locked(leat *mq) {
-    struct lt_channels *cs = mq->channels;
-    struct lt_channel_table *old = atomic_load(&cs->table);
+static int channel_room_locked(leat *mq, struct lt_names *names) {
+    struct lt_channel_table *old = atomic_load(&names->table);
     size_t slots = old ? old->mask + 1 : 0;
-    if (cs->used + 1 <= slots / 4 * 3)
+    if (names->used + 1 <= slots / 4 * 3)
         return 0;
-    for (slots = CHANNEL_SLOTS_MIN; slots / 2 < cs->live + 1;)
+    for (slots = CHANNEL_SLOTS_MIN; slots / 2 < names->live + 1;)
         slots *= 2;
     struct lt_channel_table *t = lt_zalloc(&mq->mem, sizeof *t + slots * sizeof t->slot[0]);
     if (!t)
@@ -72,23 +72,24 @@ static int channel_room_locked(leat *mq) {
         if (ch && ch != &channel_gone)
             channel_put(t, ch);
     }
-    cs->used = cs->live;
-    atomic_store(&cs->table, t);
+    names->used = names->live;
+    atomic_store(&names->table, t);
     if (old)
-        lt_grace_retire(&cs->grace, &old->retired, channel_table_free);
+        lt_grace_retire(&mq->channels->grace, &old->retired, channel_table_free);
     return 0;
 }
 
-int lt_channel_make_locked(leat *mq, const char *name, size_t name_len, struct lt_channel **out) {
-    struct lt_channels *cs = mq->channels;
-    uint64_t hash = lt_hash_bytes(name, name_len, cs->seed);
-    *out = channel_find(cs, name, name_len, hash);
+// channel_make_locked finds what stands under that name, or makes it.
+static int channel_make_locked(leat *mq, struct lt_names *names, const char *name, size_t name_len,
+                               struct lt_channel **out) {
+    uint64_t hash = lt_hash_bytes(name, name_len, mq->channels->seed);
+    *out = channel_find(names, name, name_len, hash);
     if (*out)
         return 0;
     struct lt_channel *ch = lt_zalloc(&mq->mem, sizeof *ch + name_len + 1);
     if (!ch)
         return lt_fail_nomem();
-    int rc = channel_room_locked(mq);
+    int rc = channel_room_locked(mq, names);
     if (rc != 0) {
         lt_free(&mq->mem, ch);
         return rc;
@@ -98,45 +99,66 @@ int lt_channel_make_locked(leat *mq, const char *name, size_t name_len, struct l
     ch->hash = hash;
     ch->name_len = name_len;
     memcpy(ch->name, name, name_len);
-    channel_put(atomic_load(&cs->table), ch);
-    cs->live++;
-    cs->used++;
+    channel_put(atomic_load(&names->table), ch);
+    names->live++;
+    names->used++;
     *out = ch;
     return 0;
 }
 
-static void channel_remove_locked(struct lt_channels *cs, struct lt_channel *ch) {
-    struct lt_channel_table *t = atomic_load(&cs->table);
+static void channel_remove_locked(struct lt_channels *cs, struct lt_names *names,
+                                  struct lt_channel *ch) {
+    struct lt_channel_table *t = atomic_load(&names->table);
     size_t i = (size_t)ch->hash & t->mask;
     while (atomic_load(&t->slot[i]) != ch)
         i = (i + 1) & t->mask;
     atomic_store(&t->slot[i], &channel_gone);
-    cs->live--;
+    names->live--;
     lt_grace_retire(&cs->grace, &ch->retired, channel_free);
+}
+
+// Says that there is one prefix of that length more, or less.
+static void channel_count_length(struct lt_channels *cs, size_t n, bool more) {
+    cs->length_count[n] += more ? 1u : UINT32_MAX;
+    uint64_t bit = UINT64_C(1) << (n & 63), word = atomic_load(&cs->lengths[n / 64]);
+    atomic_store(&cs->lengths[n / 64], cs->length_count[n] ? word | bit : word & ~bit);
 }
 
 // ---- the lists
 
-void lt_channel_join_locked(struct lt_channels *cs, leat_subscription *s) {
-    struct lt_listeners *l = s->channel ? &s->channel->listeners : &cs->patterns;
+int lt_channel_join_locked(leat *mq, leat_subscription *s) {
+    struct lt_channels *cs = mq->channels;
+    bool prefix = s->names == &cs->prefixes;
+    size_t n = prefix ? lt_glob_literal(s->pattern) : s->pattern_len;
+    int rc = channel_make_locked(mq, s->names, s->pattern, n, &s->channel);
+    if (rc != 0)
+        return rc;
+    struct lt_listeners *l = &s->channel->listeners;
+    if (prefix && !l->last)
+        channel_count_length(cs, n, true);
     s->serial = atomic_load(&cs->serial) + 1;
     s->prev = l->last;
     atomic_store(&s->next, NULL);
     atomic_store(l->last ? &l->last->next : &l->first, s);
     l->last = s;
     atomic_store(&cs->serial, s->serial);
+    return 0;
 }
 
 void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s) {
-    struct lt_listeners *l = s->channel ? &s->channel->listeners : &cs->patterns;
+    struct lt_listeners *l = &s->channel->listeners;
     leat_subscription *next = atomic_load(&s->next);
     atomic_store(s->prev ? &s->prev->next : &l->first, next);
     if (next)
         next->prev = s->prev;
     else
         l->last = s->prev;
-    if (s->channel && !l->last)
-        channel_remove_locked(cs, s->channel);
+    if (l->last)
+        return;
+    size_t n = s->channel->name_len;
+    channel_remove_locked(cs, s->names, s->channel);
+    if (s->names == &cs->prefixes)
+        channel_count_length(cs, n, false);
 }
 
 // ---- publishing
@@ -146,28 +168,52 @@ static void channel_trace(leat *mq, const char *name) {
     lt_trace(mq, "publish", name, &where, 0);
 }
 
+struct channel_call { // one publish
+    leat *mq;
+    leat_message *m;
+    size_t name_len;
+    uint64_t serial; // of before any list was looked at, see invariant 3
+    int heard;
+};
+
+static void channel_hear(struct channel_call *call, leat_subscription *s) {
+    if (call->heard == 0)
+        call->m->timestamp_ms = lt_wall_ms(call->mq);
+    call->heard += lt_subscription_deliver(s, call->m) ? 1 : 0;
+}
+
+// Calls the patterns with a prefix of n bytes that match.
+static void channel_deliver_prefix(struct channel_call *call, size_t n) {
+    struct lt_channels *cs = call->mq->channels;
+    const char *name = call->m->topic;
+    struct lt_channel *ch = channel_find(&cs->prefixes, name, n, lt_hash_bytes(name, n, cs->seed));
+    leat_subscription *s = ch ? atomic_load(&ch->listeners.first) : NULL;
+    for (; s && s->serial <= call->serial; s = atomic_load(&s->next)) {
+        if (!lt_glob_match(s->pattern + n, s->pattern_len - n, name + n, call->name_len - n))
+            continue;
+        call->m->pattern = s->pattern;
+        channel_hear(call, s);
+    }
+}
+
 // channel_deliver calls who listens: *m goes to ch's own (ch may be NULL), then to the patterns'.
 // Returns  how many heard it.
 static int channel_deliver(leat *mq, struct lt_channel *ch, leat_message *m, size_t name_len) {
     struct lt_channels *cs = mq->channels;
-    uint64_t serial = atomic_load(&cs->serial); // before any list, see invariant 3
-    int heard = 0;
+    struct channel_call call = {
+        .mq = mq, .m = m, .name_len = name_len, .serial = atomic_load(&cs->serial)
+    };
     leat_subscription *s = ch ? atomic_load(&ch->listeners.first) : NULL;
-    for (; s && s->serial <= serial; s = atomic_load(&s->next)) {
-        if (heard == 0)
-            m->timestamp_ms = lt_wall_ms(mq);
-        heard += lt_subscription_deliver(s, m) ? 1 : 0;
-    }
-    s = atomic_load(&cs->patterns.first);
-    for (; s && s->serial <= serial; s = atomic_load(&s->next)) {
-        if (!lt_glob_match(s->pattern, s->pattern_len, m->topic, name_len))
-            continue;
-        if (heard == 0)
-            m->timestamp_ms = lt_wall_ms(mq);
-        m->pattern = s->pattern;
-        heard += lt_subscription_deliver(s, m) ? 1 : 0;
-    }
-    return heard;
+    for (; s && s->serial <= call.serial; s = atomic_load(&s->next))
+        channel_hear(&call, s);
+    for (size_t w = 0; w <= name_len / 64; w++)
+        for (uint64_t bits = atomic_load(&cs->lengths[w]); bits; bits &= bits - 1) {
+            size_t n = w * 64 + (size_t)__builtin_ctzll(bits);
+            if (n > name_len)
+                break;
+            channel_deliver_prefix(&call, n);
+        }
+    return call.heard;
 }
 
 int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
@@ -186,7 +232,7 @@ int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
     uint64_t hash = lt_hash_bytes(channel, n, cs->seed);
     uint32_t token = lt_grace_enter(&cs->grace);
     // What is in the table was checked when it came there.
-    struct lt_channel *ch = channel_find(cs, channel, n, hash);
+    struct lt_channel *ch = channel_find(&cs->names, channel, n, hash);
     if (!ch && !lt_is_channel_name(channel, n))
         rc = lt_check_name("channel", channel);
     if (rc == 0) {
@@ -221,8 +267,10 @@ int lt_channels_open(leat *mq) {
     if (lt_cond_init(&cs->idle) != 0)
         goto no_idle;
     cs->seed = lt_chance_next(mq);
-    atomic_init(&cs->table, NULL);
-    atomic_init(&cs->patterns.first, NULL);
+    atomic_init(&cs->names.table, NULL);
+    atomic_init(&cs->prefixes.table, NULL);
+    for (size_t w = 0; w < LT_PREFIX_WORDS; w++)
+        atomic_init(&cs->lengths[w], 0);
     atomic_init(&cs->serial, 0);
     lt_grace_init(&cs->grace);
     mq->channels = cs;
@@ -245,13 +293,8 @@ static void channel_free_listeners(leat *mq, struct lt_listeners *l) {
     }
 }
 
-void lt_channels_close(leat *mq) {
-    struct lt_channels *cs = mq->channels;
-    if (!cs)
-        return;
-    mq->channels = NULL;
-    channel_free_listeners(mq, &cs->patterns);
-    struct lt_channel_table *t = atomic_load(&cs->table);
+static void channel_free_names(leat *mq, struct lt_names *names) {
+    struct lt_channel_table *t = atomic_load(&names->table);
     for (size_t i = 0; t && i <= t->mask; i++) {
         struct lt_channel *ch = atomic_load(&t->slot[i]);
         if (!ch || ch == &channel_gone)
@@ -260,6 +303,15 @@ void lt_channels_close(leat *mq) {
         lt_free(&mq->mem, ch);
     }
     lt_free(&mq->mem, t);
+}
+
+void lt_channels_close(leat *mq) {
+    struct lt_channels *cs = mq->channels;
+    if (!cs)
+        return;
+    mq->channels = NULL;
+    channel_free_names(mq, &cs->names);
+    channel_free_names(mq, &cs->prefixes);
     // In a forked child the parent's other threads are gone, but what they held and counted is
     // not: a mutex may be locked for ever, and destroying a condition would wait for its waiters.
     if (!lt_forked(mq)) {

