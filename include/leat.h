@@ -136,8 +136,8 @@ typedef struct {
 
 #define LEAT_PARTITION(n) ((int32_t)(n) + 1)
 
-// leat_record is what is sent. Limits: key 64 KiB, 64 headers, dedup id 255 bytes, all of it
-// together 16 MiB.
+// leat_record is what is sent. Limits: key 64 KiB, 64 headers, dedup id and group 255 bytes each,
+// all of it together 16 MiB. Consumers do not see priority, delay_ms and group.
 // A null value needs a key (a tombstone); an empty value is a value; an empty key is a key.
 typedef struct {
     leat_bytes key, value;
@@ -145,11 +145,14 @@ typedef struct {
     size_t header_count;
     int64_t timestamp_ms; // wall time, ms since 1970; 0: now
     int32_t to_partition; // 0: as the producer's .partitioner says; LEAT_PARTITION(3): partition 3
-    int32_t priority;     // must be 0 in this version
-    int64_t delay_ms;     // must be 0 in this version
-    leat_bytes group;     // must be null in this version
-    leat_bytes dedup_id;  // null: none; 1 to 255 bytes: a repeat is not stored again, where the
-                          // topic has a dedup window
+    int32_t priority;     // queues: 1 to 9, 9 is handed out first; 0: 4, the middle
+    int64_t delay_ms;     // queues: not handed out for so long after it was sent, up to 366 days;
+                          // 0: as the queue's .delay_ms says; LEAT_ZERO: at once
+    leat_bytes group;    // queues: null: none; 1 to 255 bytes: of each group one message at a time,
+                         // in order, the next one when it is done or dead; without a key it
+                         // chooses the partition as a key would
+    leat_bytes dedup_id; // null: none; 1 to 255 bytes: a repeat is not stored again, where the
+                         // topic has a dedup window
     uint64_t reserved[4];
 } leat_record;
 

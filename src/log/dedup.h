@@ -47,6 +47,17 @@ static inline int64_t lt_dedup_wants(const leat_topic *t, const leat_record *r) 
     return t->dedup && r->dedup_id.data ? lt_dedup_stamp(t) : 0;
 }
 
+// lt_sent_now is the moment in which r is sent to t; lt_sent_unstamped, where it is looked up
+// later.
+static inline struct lt_sent lt_sent_unstamped(leat *mq, const leat_record *r) {
+    return (struct lt_sent){ .wall_ms = r->delay_ms > 0 ? lt_wall_ms(mq) : 0 };
+}
+static inline struct lt_sent lt_sent_now(const leat_topic *t, const leat_record *r) {
+    struct lt_sent sent = lt_sent_unstamped(t->mq, r);
+    sent.stamp = lt_dedup_wants(t, r);
+    return sent;
+}
+
 // lt_once is a record on its way into a topic with a window. Zeroed but for id and p.
 struct lt_once {
     leat_bytes id;             // null: it passes

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 // direct: batches made by hand, for one partition.
+#include "log/dedup.h"
 #include "log/producer.h"
 
 #include "base/bytes.h"
@@ -70,7 +71,7 @@ static int direct_append(leat_batch *b, const leat_record *r) {
     struct lt_plan plan;
     if (!r)
         return lt_fail(LEAT_EINVAL, "batch append: the record is NULL");
-    int rc = lt_plan_make(r, NULL, 0, &plan);
+    int rc = lt_plan_make_sent(r, NULL, 0, lt_sent_unstamped(b->p->mq, r), &plan);
     if (rc == 0 && r->to_partition != 0 && r->to_partition != LEAT_PARTITION(b->to->number))
         rc = lt_fail(LEAT_EINVAL, "a record for partition %d in a batch for %d",
                      r->to_partition - 1, b->to->number);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define FORMAT_NULL_LENGTH UINT32_MAX
-enum { FORMAT_FIELDS_MAX = 2 + (2 + LT_DEDUP_ID_MAX) + (2 + 8) };
+enum { FORMAT_FIELDS_MAX = 2 + (2 + LT_DEDUP_ID_MAX) + 2 * (2 + 8) + (2 + 1) + (2 + LT_GROUP_MAX) };
 
 static const char format_magic[8] = { 'l', 'e', 'a', 't', 's', 'e', 'g', '\n' };
 static const char format_seal_magic[2][8] = { { 'l', 'e', 'a', 't', 'e', 'n', 'd', '\n' },
@@ -109,21 +109,30 @@ static uint8_t *format_put_field(uint8_t *to, uint8_t tag, const void *data, siz
 }
 
 // Writes the system fields that there are. Returns  how long they are, 0: there is none.
-static uint32_t format_fields(const leat_record *r, int64_t stamp, uint8_t out[FORMAT_FIELDS_MAX]) {
-    uint8_t *to = out + 2, number[8];
+static uint32_t format_fields(const struct lt_plan *plan, uint8_t out[FORMAT_FIELDS_MAX]) {
+    const leat_record *r = plan->record;
+    uint8_t *to = out + 2, number[8], priority = (uint8_t)r->priority;
     if (r->dedup_id.data)
         to = format_put_field(to, LT_FIELD_DEDUP_ID, r->dedup_id.data, r->dedup_id.size);
-    if (stamp != 0) {
-        lt_put_u64(number, (uint64_t)stamp);
+    if (plan->stamp != 0) {
+        lt_put_u64(number, (uint64_t)plan->stamp);
         to = format_put_field(to, LT_FIELD_STAMP, number, sizeof number);
     }
+    if (priority != 0)
+        to = format_put_field(to, LT_FIELD_PRIORITY, &priority, 1);
+    if (r->delay_ms != 0) {
+        lt_put_u64(number, (uint64_t)plan->not_before);
+        to = format_put_field(to, LT_FIELD_NOT_BEFORE, number, sizeof number);
+    }
+    if (r->group.data)
+        to = format_put_field(to, LT_FIELD_GROUP, r->group.data, r->group.size);
     lt_put_u16(out, (uint16_t)(to - out - 2));
     return to == out + 2 ? 0 : (uint32_t)(to - out);
 }
 
 static void format_plan_fields(struct lt_plan *plan) {
     uint8_t fields[FORMAT_FIELDS_MAX];
-    plan->fields = format_fields(plan->record, plan->stamp, fields);
+    plan->fields = format_fields(plan, fields);
     plan->body_crc = lt_crc32c(0, fields, plan->fields);
     plan->total += plan->fields;
 }
@@ -150,6 +159,21 @@ static int format_plan_header(const leat_header *h, uint64_t *size, struct lt_pl
     return 0;
 }
 
+// What the record says of the order in which a queue hands out.
+static int format_check_order(const leat_record *r) {
+    if (r->priority < 0 || r->priority > LT_PRIORITY_MAX)
+        return lt_fail(LEAT_EINVAL, "priority is %d; 1 to %d, 0 is %d", r->priority,
+                       LT_PRIORITY_MAX, LT_PRIORITY_MIDDLE);
+    if (r->delay_ms != LEAT_ZERO && (r->delay_ms < 0 || r->delay_ms > LT_DELAY_MAX_MS))
+        return lt_fail(LEAT_EINVAL, "delay_ms is %lld; up to 366 days", (long long)r->delay_ms);
+    if (r->group.data ? r->group.size == 0 : r->group.size != 0)
+        return lt_fail(LEAT_EINVAL, "group is empty, or NULL with a size");
+    if (r->group.size > LT_GROUP_MAX)
+        return lt_fail(LEAT_ETOOBIG, "a group of %zu bytes; the limit is %d", r->group.size,
+                       LT_GROUP_MAX);
+    return 0;
+}
+
 static int format_check_record(const leat_record *r) {
     if (r->key.size > LT_KEY_MAX)
         return lt_fail(LEAT_ETOOBIG, "a key of %zu bytes; the limit is %d", r->key.size,
@@ -165,8 +189,11 @@ static int format_check_record(const leat_record *r) {
         return lt_fail(LEAT_EINVAL, "key, value or headers are NULL with a size");
     if (!r->value.data && !r->key.data)
         return lt_fail(LEAT_EINVAL, "a null value needs a key");
-    if (r->priority != 0 || r->delay_ms != 0 || r->group.data)
-        return lt_fail(LEAT_EINVAL, "priority, delay_ms and group must not be set");
+    int rc = r->priority != 0 || r->delay_ms != 0 || r->group.data || r->group.size != 0
+                 ? format_check_order(r)
+                 : 0;
+    if (rc != 0)
+        return rc;
     if (r->dedup_id.data || r->dedup_id.size != 0) {
         if (!r->dedup_id.data || r->dedup_id.size == 0)
             return lt_fail(LEAT_EINVAL, "dedup_id is empty, or NULL with a size");
@@ -180,18 +207,30 @@ static int format_check_record(const leat_record *r) {
     return 0;
 }
 
-int lt_plan_make_stamped(const leat_record *r, const leat_header *extra, size_t extra_count,
-                         int64_t stamp, struct lt_plan *plan) {
+// The time at which a delay is over. 0 would say that there is none.
+static int64_t format_not_before(int64_t delay_ms, int64_t wall_ms) {
+    int64_t at;
+    if (delay_ms <= 0)
+        return 0;
+    if (__builtin_add_overflow(wall_ms, delay_ms, &at))
+        return INT64_MAX;
+    return at ? at : 1;
+}
+
+int lt_plan_make_sent(const leat_record *r, const leat_header *extra, size_t extra_count,
+                      struct lt_sent sent, struct lt_plan *plan) {
     int rc = format_check_record(r);
     if (rc != 0)
         return rc;
     *plan = (struct lt_plan){
         .record = r, .extra = extra, .extra_count = extra_count, .total = LT_RECORD_HEADER
     };
-    plan->stamp = stamp;
-    if (r->dedup_id.data || stamp != 0)
+    plan->stamp = sent.stamp;
+    plan->ordered = r->priority != 0 || r->delay_ms != 0 || r->group.data;
+    plan->not_before = format_not_before(r->delay_ms, sent.wall_ms);
+    if (r->dedup_id.data || sent.stamp != 0 || plan->ordered)
         format_plan_fields(plan);
-    uint64_t size = r->key.size + r->value.size + r->dedup_id.size;
+    uint64_t size = r->key.size + r->value.size + r->dedup_id.size + r->group.size;
     if (r->key.data) {
         plan->body_crc = format_crc_nul(plan->body_crc, r->key.data, r->key.size);
         plan->total += (uint32_t)r->key.size + 1;
@@ -277,7 +316,7 @@ static inline void format_put_body(uint8_t *at, const struct lt_plan *plan) {
     lt_put_u64(at + lt_align8(plan->total) - 8, 0); // padding; the rest of it is overwritten
     uint8_t *to = at + LT_RECORD_HEADER;
     if (plan->fields)
-        to += format_fields(r, plan->stamp, to); // it has room for them: MAX is for the stack
+        to += format_fields(plan, to); // it has room for them: MAX is for the stack
     if (r->key.data)
         to = format_put_nul(to, r->key.data, r->key.size);
     for (size_t i = 0; i < r->header_count; i++)
@@ -299,14 +338,16 @@ void lt_record_encode(uint8_t *at, const struct lt_plan *plan) {
     uint64_t word[3];
     format_words(plan, word);
     format_put_body(at, plan);
-    lt_put_u64(at, plan->total);
+    uint64_t delay = (uint64_t)plan->record->delay_ms;
+    word[0] |= delay >> 32 << 32;
+    lt_put_u64(at, plan->total | delay << 32);
     for (int i = 0; i < 3; i++)
         lt_put_u64(at + 8 + 8 * i, word[i]);
 }
 
 uint32_t lt_record_copy(uint8_t *at, const uint8_t *encoded, const struct lt_stamp *stamp) {
     uint32_t total = lt_get_u32(encoded), size = (uint32_t)lt_align8(total);
-    const uint64_t word[3] = { lt_get_u64(encoded + 8), 0, lt_get_u64(encoded + 24) };
+    const uint64_t word[3] = { lt_get_u32(encoded + 8), 0, lt_get_u64(encoded + 24) };
     memcpy(at + LT_RECORD_HEADER, encoded + LT_RECORD_HEADER, size - LT_RECORD_HEADER);
     format_put_head(at, total, word, stamp);
     return size;
@@ -355,6 +396,26 @@ leat_bytes lt_record_field(const uint8_t *at, unsigned tag) {
         if (p[0] == tag)
             return (leat_bytes){ p + 2, p[1] };
     return (leat_bytes){ NULL, 0 };
+}
+
+bool lt_record_order(const uint8_t *at, struct lt_order *out) {
+    *out = (struct lt_order){ .priority = LT_PRIORITY_MIDDLE };
+    bool some = false;
+    const uint8_t *end = format_behind_fields(at);
+    for (const uint8_t *p = at + LT_RECORD_HEADER + 2; p < end; p += 2 + p[1]) {
+        if (p[0] == LT_FIELD_PRIORITY && p[1] == 1 && p[2] >= 1 && p[2] <= LT_PRIORITY_MAX) {
+            out->priority = p[2];
+        } else if (p[0] == LT_FIELD_NOT_BEFORE && p[1] == 8) {
+            out->delayed = true;
+            out->not_before_ms = (int64_t)lt_get_u64(p + 2);
+        } else if (p[0] == LT_FIELD_GROUP && p[1] != 0) {
+            out->group = (leat_bytes){ p + 2, p[1] };
+        } else {
+            continue;
+        }
+        some = true;
+    }
+    return some;
 }
 
 // Tells whether fields, key, headers and value fill the body exactly.
@@ -465,7 +526,12 @@ void lt_record_unpack(const uint8_t *encoded, leat_record *r, leat_header *heade
                         .headers = header,
                         .header_count = m.header_count,
                         .timestamp_ms = m.timestamp_ms,
+                        .delay_ms = (int64_t)((uint64_t)lt_get_u32(encoded + 12) << 32 |
+                                              lt_get_u32(encoded + 4)),
+                        .group = lt_record_field(encoded, LT_FIELD_GROUP),
                         .dedup_id = lt_record_field(encoded, LT_FIELD_DEDUP_ID) };
+    leat_bytes priority = lt_record_field(encoded, LT_FIELD_PRIORITY);
+    r->priority = priority.size == 1 ? *(const uint8_t *)priority.data : 0;
     for (size_t i = 0; i < m.header_count; i++)
         (void)leat_message_header(&m, i, &header[i]);
 }

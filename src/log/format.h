@@ -64,11 +64,14 @@ enum {
     LT_SEAL_TIMES = 512, // records per timestamp in an index
     LT_KEY_MAX = 64 * 1024,
     LT_DEDUP_ID_MAX = 255,
-    LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers, value and dedup id together
+    LT_GROUP_MAX = 255,
+    LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers, value, dedup id and group together
     LT_HEADERS_MAX = 64,
     LT_BATCH_MAX = 64 * 1024 * 1024, // records of a batch, as they are stored
     LT_PROVENANCE = 6                // headers that a dead-letter move adds
 };
+#define LT_DELAY_MAX_MS (INT64_C(366) * 24 * 3600 * 1000)
+enum { LT_PRIORITY_MIDDLE = 4, LT_PRIORITY_MAX = 9 };
 
 // Reasons of a gap before a segment: offsets that were in use and whose records were lost in a
 // power cut; records that could not be read and were skipped on demand.
@@ -84,8 +87,11 @@ enum { LT_INCOMPATIBLE_FIELDS = 1 }; // records may have system fields
 // Tags of system fields. A new one: here, in lt_plan if it is not the record's, and in
 // format_fields.
 enum {
-    LT_FIELD_DEDUP_ID = 1, // 1 to 255 bytes
-    LT_FIELD_STAMP = 2     // i64, see dedup.h: ns since 1970, each of a topic above the last
+    LT_FIELD_DEDUP_ID = 1,   // 1 to 255 bytes
+    LT_FIELD_STAMP = 2,      // i64, see dedup.h: ns since 1970, each of a topic above the last
+    LT_FIELD_PRIORITY = 3,   // u8: 1 to 9; not there: 4
+    LT_FIELD_NOT_BEFORE = 4, // i64, wall ms: queues hand it out then; 0: at once, whatever they say
+    LT_FIELD_GROUP = 5       // 1 to 255 bytes
 };
 
 struct lt_segment_head {
@@ -124,16 +130,24 @@ struct lt_plan {
     uint32_t body_crc;
     uint32_t fields;            // of these, system fields
     int64_t stamp;              // 0: none
+    int64_t not_before;         // of that field, 0 too if it is not there
+    bool ordered;               // it has one of the fields that lt_record_order reads
     const struct lt_plan *next; // the record behind it in the same batch; NULL: the last one
 };
 
-// lt_plan_make_stamped checks r against the limits and measures it. The plan refers to r and extra.
+// lt_sent is what the fields of a record need of the moment in which it is sent.
+struct lt_sent {
+    int64_t stamp;   // 0: none
+    int64_t wall_ms; // what a delay counts from; not needed without one
+};
+
+// lt_plan_make_sent checks r against the limits and measures it. The plan refers to r and extra.
 // Returns  LEAT_ETOOBIG, LEAT_EINVAL.
-int lt_plan_make_stamped(const leat_record *r, const leat_header *extra, size_t extra_count,
-                         int64_t stamp, struct lt_plan *plan);
+int lt_plan_make_sent(const leat_record *r, const leat_header *extra, size_t extra_count,
+                      struct lt_sent sent, struct lt_plan *plan);
 static inline int lt_plan_make(const leat_record *r, const leat_header *extra, size_t extra_count,
                                struct lt_plan *plan) {
-    return lt_plan_make_stamped(r, extra, extra_count, 0, plan);
+    return lt_plan_make_sent(r, extra, extra_count, (struct lt_sent){ 0 }, plan);
 }
 
 // lt_plan_timestamp is the record's own, or the wall clock's where it has none.
@@ -154,6 +168,7 @@ struct lt_batch {
     int64_t count;
     bool durable;                // lt_partition_sync will be asked for it at once
     bool fields;                 // a record of it has system fields
+    bool ordered;                // a record of it has one that lt_record_order reads
     const int64_t *expected_end; // only if the log ends there; NULL: anywhere
 };
 
@@ -169,7 +184,8 @@ struct lt_stamp {
 void lt_record_put(uint8_t *at, const struct lt_plan *plan, const struct lt_stamp *stamp);
 
 // lt_record_encode writes the same without its place in a log, to be copied there later. Its
-// timestamp is its own, 0 if it has none.
+// timestamp is its own, 0 if it has none; in the places of the header's checksum and of the offset
+// stands the delay it was sent with.
 void lt_record_encode(uint8_t *at, const struct lt_plan *plan);
 // lt_record_copy writes an encoded record and its padding, stamped. Returns  how many bytes.
 uint32_t lt_record_copy(uint8_t *at, const uint8_t *encoded, const struct lt_stamp *stamp);
@@ -206,6 +222,16 @@ uint32_t lt_record_own_headers(const uint8_t *at);
 
 // lt_record_field finds a system field of a valid record. Returns  null if it is not there.
 leat_bytes lt_record_field(const uint8_t *at, unsigned tag);
+
+// lt_order is what a record says of the order in which a queue hands out.
+struct lt_order {
+    int priority;          // 1 to 9
+    bool delayed;          // not_before_ms says when; else the queue does
+    int64_t not_before_ms; // wall time; 0: at once
+    leat_bytes group;      // null: none
+};
+// lt_record_order reads it from a valid record. Returns  false: the record says nothing of it.
+bool lt_record_order(const uint8_t *at, struct lt_order *out);
 
 // lt_record_view makes a message of a valid record: views, offset and timestamp; topic, partition
 // and tokens are the caller's.

@@ -35,6 +35,7 @@ struct lt_send {
     const int64_t *expected_end;  // of its partition; NULL: any
     leat_producer *behind;        // its asynchronous records for the partition go first; NULL: none
     bool fault_asked;             // a planned fault has had its turn
+    int64_t sent_ms;              // wall time that a delay counts from; 0: now
 };
 int lt_send_record(const struct lt_send *s, leat_metadata *md);
 // lt_send_if sends one record to that partition if it ends at expected_end: see leat_send_if.

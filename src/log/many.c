@@ -39,6 +39,7 @@ static int many_take(struct many *m, struct lt_plan *plan, struct lt_partition *
     part->batch.bytes += lt_align8(plan->total);
     part->batch.count++;
     part->batch.fields |= plan->fields != 0;
+    part->batch.ordered |= plan->ordered;
     if (part->batch.bytes <= LT_BATCH_MAX)
         return 0;
     return lt_fail(LEAT_ETOOBIG, "topic %s partition %d: a batch of over %d bytes", p->topic->name,
@@ -48,8 +49,7 @@ static int many_take(struct many *m, struct lt_plan *plan, struct lt_partition *
 static int many_plan_one(struct many *m, size_t i) {
     const struct lt_send *s = m->send;
     const leat_record *r = &s->record[i];
-    return lt_plan_make_stamped(r, s->extra, s->extra_count, lt_dedup_wants(s->topic, r),
-                                &m->plan[i]);
+    return lt_plan_make_sent(r, s->extra, s->extra_count, lt_sent_now(s->topic, r), &m->plan[i]);
 }
 
 static int many_place(struct many *m, size_t i) {

@@ -74,6 +74,7 @@ int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
     e->at = (uint32_t)parcel->used;
     lt_record_encode(parcel->bytes + parcel->used, plan);
     parcel->fields |= plan->fields != 0;
+    parcel->ordered |= plan->ordered;
     parcel->used += lt_align8(plan->total);
     return 0;
 }
@@ -234,6 +235,9 @@ static int outbox_append_alone(leat_producer *p, struct lt_box *box, struct lt_p
     struct lt_send s = {
         .topic = box->p->topic, .record = &record, .acks = acks, .fault_asked = true
     };
+    struct lt_order order;
+    if (record.delay_ms > 0 && lt_record_order(parcel->bytes, &order))
+        s.sent_ms = order.not_before_ms - record.delay_ms;
     int rc = lt_send_record(&s, md);
     parcel->duplicate = rc == 0 && md->duplicate != 0;
     if (!parcel->duplicate)
@@ -261,6 +265,7 @@ static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel 
                                         .bytes = parcel->used,
                                         .count = (int64_t)parcel->count,
                                         .fields = parcel->fields,
+                                        .ordered = parcel->ordered,
                                         .durable = p->acks == LEAT_ACKS_DISK };
         rc = lt_partition_append(box->p, &batch, &md);
     }

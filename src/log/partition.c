@@ -232,6 +232,8 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     s->appended_ms = now_ms;
     p->bytes += (int64_t)batch->bytes;
     p->appended += (uint64_t)batch->count;
+    if (batch->ordered)
+        atomic_store_explicit(&p->fields_end, offset + batch->count, memory_order_relaxed);
     atomic_store_explicit(&p->end, offset + batch->count, memory_order_release);
     uintptr_t place = (uintptr_t)(s->map + s->write_at);
     atomic_store_explicit(&p->next_segment, (uintptr_t)s, memory_order_relaxed);

@@ -38,6 +38,9 @@ struct lt_partition {
     struct lt_cond synced; // a sync or a release has ended
     // Stored under the lock; `end` with release, after the record it covers; read anywhere.
     _Atomic int64_t begin, end, durable_end;
+    // Behind it no record has a priority, a delay or a group. Stored under the lock before the end
+    // that covers such a record; read (relaxed) behind a load of that end.
+    _Atomic int64_t fields_end;
     // What the next append will touch first: the active segment, and the place behind its last
     // record, as addresses: 0 before the first one. Stored under the lock, read anywhere (relaxed),
     // to be prefetched only: they may be gone.

@@ -77,6 +77,8 @@ struct lt_partition *lt_partitioner_ask(struct lt_partitioner *w, leat_topic *t,
     uint32_t count = (uint32_t)partitions;
     if (count == 1)
         return lt_topic_part(t, 0);
+    if (r->group.data && !r->key.data) // so that it stays together: a queue keeps its order
+        return lt_topic_part(t, (lt_murmur2(r->group.data, r->group.size) & 0x7fffffff) % count);
     if (rule == LEAT_ROUND_ROBIN)
         return lt_topic_part(t, partitioner_turn(t, count));
     if (rule != LEAT_STICKY && r->key.data)

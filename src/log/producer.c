@@ -34,9 +34,12 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
         lt_partition_prefetch(lt_topic_part(s->topic, 0));
     if (rc == 0)
         rc = lt_check_writable(s->topic->mq, "topic", s->topic->name);
-    if (rc == 0)
-        rc = lt_plan_make_stamped(s->record, s->extra, s->extra_count,
-                                  lt_dedup_wants(s->topic, s->record), &plan);
+    if (rc != 0)
+        return rc;
+    struct lt_sent sent = lt_sent_now(s->topic, s->record);
+    if (s->sent_ms != 0)
+        sent.wall_ms = s->sent_ms;
+    rc = lt_plan_make_sent(s->record, s->extra, s->extra_count, sent, &plan);
     if (rc != 0)
         return rc;
     struct lt_partition *p = lt_partitioner_pick(s->where, s->topic, &plan, s->topic->partitions);
@@ -52,6 +55,7 @@ int lt_send_record(const struct lt_send *s, leat_metadata *md) {
                                     .bytes = lt_align8(plan.total),
                                     .count = 1,
                                     .fields = plan.fields != 0,
+                                    .ordered = plan.ordered,
                                     .durable = s->acks == LEAT_ACKS_DISK,
                                     .expected_end = s->expected_end };
     rc = plan.stamp != 0 ? producer_append_once(s, p, &batch, &where)
@@ -317,7 +321,7 @@ int lt_send_later(leat_producer *p, leat_topic *t, const leat_record *r,
     if (rc == 0)
         rc = lt_check_writable(t->mq, "topic", t->name);
     if (rc == 0)
-        rc = lt_plan_make(r, NULL, 0, &plan);
+        rc = lt_plan_make_sent(r, NULL, 0, lt_sent_unstamped(t->mq, r), &plan);
     if (rc != 0)
         return rc;
     struct lt_partition *to = lt_partitioner_pick(&p->where, t, &plan, t->partitions);

@@ -50,6 +50,7 @@ struct lt_parcel {
     bool alone;     // one record that has to be looked up before it is appended: a dedup id
     bool duplicate; // and was found: first says where
     bool fields;    // a record of it has system fields
+    bool ordered;   // or those that lt_record_order reads
     int failed;     // why it was not stored, while it waits for those in front of it
     int unsure;     // of a duplicate: the sync of the first one has failed so
     leat_metadata first;

@@ -401,6 +401,8 @@ static int recover_publish(struct lt_partition *p, int64_t begin, int64_t end,
         s->old_ms = lt_retain_old_ms(p, s->created_ms);
         newest_ms = s->created_ms > newest_ms ? s->created_ms : newest_ms;
         newest_ms = s->appended_ms > newest_ms ? s->appended_ms : newest_ms;
+        if (s->fields)
+            atomic_store(&p->fields_end, s->base + s->count);
     }
     lt_retain_set_time(p, newest_ms);
     for (size_t i = 0; i < p->count; i++) {

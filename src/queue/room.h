@@ -27,7 +27,6 @@ enum {
     LT_IN_FLIGHT = 1000000,
     LT_TOUCH_AHEAD = 1024 // offsets that a slot store covers
 };
-#define LT_DELAY_MAX_MS (INT64_C(366) * 24 * 3600 * 1000)
 
 struct lt_queues {
     struct lt_list all;   // every queue; guarded by the log's admin lock

@@ -124,6 +124,28 @@ Test(partitioner, by_key_is_where_kafkas_java_client_puts_it) {
     }
 }
 
+// So that it stays in one partition; with a key the key decides.
+Test(partitioner, a_group_without_a_key_chooses_as_a_key_would) {
+    static const int32_t rules[] = { 0, LEAT_BY_KEY, LEAT_ROUND_ROBIN, LEAT_STICKY };
+    open_store(PARTS);
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        p = producer((leat_producer_options){ .partitioner = rules[i] });
+        for (size_t n = 0; n < 20; n++) {
+            leat_record r = { .value = LEAT_STR("v"), .group = LEAT_STR("foobar") };
+            ok(leat_send(p, t, &r, &md[0]));
+            cr_assert_eq(md[0].partition, (int32_t)(0x50e47bbeu % PARTS), "rule %d", rules[i]);
+            r.to_partition = LEAT_PARTITION(2);
+            ok(leat_send(p, t, &r, &md[0]));
+            cr_assert_eq(md[0].partition, 2);
+            r.to_partition = 0;
+            r.key = leat_str("abc");
+            ok(leat_send_many(p, t, &r, 1, &md[0]));
+            cr_assert(rules[i] > LEAT_BY_KEY || md[0].partition == (int32_t)(0x1c94221bu % PARTS));
+        }
+    }
+    close_store();
+}
+
 Test(partitioner, a_partition_that_is_named_goes_first_whatever_the_rule) {
     for (int32_t rule = 0; rule <= LEAT_BY_FUNCTION; rule++) {
         atomic_int calls = 0;

@@ -206,7 +206,7 @@ Test(send_many, one_wrong_record_and_none_is_stored) {
         { { .value = { large, 1 }, .to_partition = -1 }, LEAT_ERANGE },
         { { .value = { large, 1 }, .to_partition = INT32_MIN }, LEAT_ERANGE },
         { { .value = { large, 1 }, .to_partition = INT32_MAX }, LEAT_ERANGE },
-        { { .value = { large, 1 }, .priority = 1 }, LEAT_EINVAL },
+        { { .value = { large, 1 }, .priority = 10 }, LEAT_EINVAL },
         { { .value = { large, 1 }, .header_count = 1 }, LEAT_EINVAL },
     };
     open_store(0, PARTS);

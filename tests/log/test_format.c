@@ -23,7 +23,7 @@ static uint32_t slow_crc(uint32_t crc, const void *data, size_t n) {
     return ~crc;
 }
 
-static int64_t stamped; // of the records to come, 0: none
+static struct lt_sent sent; // of the records to come
 static const struct lt_stamp stamp = { .uid = UINT64_C(0x1122334455667788),
                                        .offset = 0x1000a,
                                        .base = 8,
@@ -34,7 +34,7 @@ static const struct lt_stamp stamp = { .uid = UINT64_C(0x1122334455667788),
 static uint8_t *put(const leat_record *r, const leat_header *extra, size_t extra_count,
                     uint32_t *size) {
     struct lt_plan plan;
-    ok(lt_plan_make_stamped(r, extra, extra_count, stamped, &plan));
+    ok(lt_plan_make_sent(r, extra, extra_count, sent, &plan));
     *size = (uint32_t)lt_align8(plan.total);
     uint8_t *at = malloc(*size);
     cr_assert_not_null(at);
@@ -164,9 +164,9 @@ Test(format, system_fields_are_these_bytes_and_unknown_ones_are_skipped) {
                       .value = BYTES("v", 1),
                       .dedup_id = BYTES("id\0-1", 5) };
     uint32_t size;
-    stamped = INT64_C(0x0102030405060708);
+    sent.stamp = INT64_C(0x0102030405060708);
     uint8_t *at = put(&r, NULL, 0, &size);
-    stamped = 0;
+    sent.stamp = 0;
     cr_assert_eq(lt_get_u32(at), 32 + sizeof expect);
     cr_assert_eq(at[27], LT_RECORD_FIELDS);
     for (size_t i = 0; i < sizeof expect; i++)
@@ -175,6 +175,8 @@ Test(format, system_fields_are_these_bytes_and_unknown_ones_are_skipped) {
     cr_assert(id.size == 5 && memcmp(id.data, "id\0-1", 5) == 0);
     cr_assert_eq(lt_record_field(at, LT_FIELD_STAMP).size, 8u);
     cr_assert_null(lt_record_field(at, 3).data);
+    struct lt_order order;
+    cr_assert(!lt_record_order(at, &order) && order.priority == 4 && !order.group.data);
     at[34] = 200; // a tag of a later version, of the same length
     seal(at, sizeof expect);
     cr_assert_eq(check(at, size), size);
@@ -206,6 +208,75 @@ Test(format, system_fields_are_these_bytes_and_unknown_ones_are_skipped) {
     cr_assert(lt_get_u32(at) == 36 && at[27] == 0);
     cr_assert_null(lt_record_field(at, LT_FIELD_DEDUP_ID).data);
     free(at);
+}
+
+Test(format, what_says_the_order_is_these_bytes_and_only_what_was_set) {
+    static const uint8_t expect[] = {
+        19,  0,                               // bytes that follow
+        3,   1, 7,                            // priority
+        4,   8, 232, 3, 0,   0,   0, 0, 0, 0, // not before: 700 + 300
+        5,   4, 'a', 0, 'b', 'c',             // group
+        'v', 0,
+    };
+    leat_record r = {
+        .value = BYTES("v", 1), .priority = 7, .delay_ms = 300, .group = BYTES("a\0bc", 4)
+    };
+    struct lt_order order;
+    uint32_t size;
+    sent.wall_ms = 700;
+    uint8_t *at = put(&r, NULL, 0, &size);
+    cr_assert_eq(lt_get_u32(at), 32 + sizeof expect);
+    cr_assert(memcmp(at + 32, expect, sizeof expect) == 0);
+    cr_assert(lt_record_order(at, &order) && order.priority == 7 && order.delayed);
+    cr_assert_eq(order.not_before_ms, 1000);
+    cr_assert(order.group.size == 4 && memcmp(order.group.data, "a\0bc", 4) == 0);
+    at[36] = 10; // no priority that we know
+    at[38] = 7;  // no time, then
+    seal(at, sizeof expect);
+    cr_assert(!lt_record_order(at, &order) || (order.priority == 4 && !order.delayed));
+    free(at);
+    static const struct {
+        int64_t delay_ms, wall_ms, not_before_ms;
+    } times[] = { { LEAT_ZERO, 700, 0 },
+                  { 1, 0, 1 },
+                  { 5, -5, 1 }, // 0 would be none
+                  { LT_DELAY_MAX_MS, INT64_MAX - 9, INT64_MAX } };
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        sent.wall_ms = times[i].wall_ms;
+        at = put(&(leat_record){ .value = BYTES("v", 1), .delay_ms = times[i].delay_ms }, NULL, 0,
+                 &size);
+        cr_assert_eq(lt_get_u32(at), 32 + 2 + 10 + 2u);
+        cr_assert(lt_record_order(at, &order) && order.delayed && !order.group.data);
+        cr_assert_eq(order.not_before_ms, times[i].not_before_ms, "case %zu", i);
+        free(at);
+    }
+    sent.wall_ms = 0;
+    at = put(&(leat_record){ .value = BYTES("v", 1), .priority = 4 }, NULL, 0, &size);
+    cr_assert(lt_record_order(at, &order) && order.priority == 4 && !order.delayed);
+    free(at);
+}
+
+Test(format, an_encoded_record_says_how_it_was_sent) {
+    static const leat_record rs[] = {
+        { .value = BYTES("v", 1) },
+        { .value = BYTES("v", 1), .priority = 1 },
+        { .value = BYTES("v", 1), .delay_ms = LEAT_ZERO, .group = BYTES("g", 1) },
+        { .value = BYTES("v", 1), .delay_ms = LT_DELAY_MAX_MS, .dedup_id = BYTES("d", 1) },
+    };
+    static leat_header header[LT_HEADERS_MAX];
+    uint8_t encoded[128], copied[128];
+    for (size_t i = 0; i < sizeof rs / sizeof rs[0]; i++) {
+        struct lt_plan plan;
+        leat_record r;
+        ok(lt_plan_make_sent(&rs[i], NULL, 0, (struct lt_sent){ .wall_ms = 1 }, &plan));
+        cr_assert_eq(plan.ordered, i > 0);
+        lt_record_encode(encoded, &plan);
+        lt_record_unpack(encoded, &r, header);
+        cr_assert(r.priority == rs[i].priority && r.delay_ms == rs[i].delay_ms);
+        cr_assert(r.group.size == rs[i].group.size && r.dedup_id.size == rs[i].dedup_id.size);
+        uint32_t size = lt_record_copy(copied, encoded, &stamp);
+        cr_assert_eq(check(copied, size), size, "no trace of it is left in its place");
+    }
 }
 
 // ---- there and back
@@ -241,17 +312,16 @@ static void there_and_back(const leat_record *r, size_t extra_count) {
                at_ns = lt_record_field(at, LT_FIELD_STAMP);
     cr_assert(id.size == r->dedup_id.size && (id.data == NULL) == (r->dedup_id.data == NULL));
     cr_assert(id.size == 0 || memcmp(id.data, r->dedup_id.data, id.size) == 0);
-    cr_assert(stamped == 0 ? at_ns.data == NULL
-                           : at_ns.size == 8 && lt_get_u64(at_ns.data) == (uint64_t)stamped);
+    cr_assert(sent.stamp == 0 ? at_ns.data == NULL
+                              : at_ns.size == 8 && lt_get_u64(at_ns.data) == (uint64_t)sent.stamp);
     cr_assert_eq(m.offset, stamp.offset);
     cr_assert_eq(m.timestamp_ms, stamp.timestamp_ms);
     cr_assert_eq(m.header_count, r->header_count + extra_count);
     for (size_t i = 0; i < m.header_count; i++) {
-        const leat_header *sent =
-            i < r->header_count ? &r->headers[i] : &extra[i - r->header_count];
+        const leat_header *was = i < r->header_count ? &r->headers[i] : &extra[i - r->header_count];
         cr_assert_eq(leat_message_header(&m, i, &h), 1);
-        same(h.name, sent->name);
-        same(h.value, sent->value);
+        same(h.name, was->name);
+        same(h.value, was->value);
     }
     cr_assert_eq(leat_message_header(&m, m.header_count, &h), 0);
     free(at);
@@ -276,9 +346,9 @@ Test(format, every_shape_goes_there_and_back) {
                     there_and_back(&r, more);
                 for (size_t id = 1; id <= 255; id += 127) {
                     r.dedup_id = (leat_bytes){ large + 7, id };
-                    stamped = id == 1 ? 0 : (int64_t)id << 40;
+                    sent.stamp = id == 1 ? 0 : (int64_t)id << 40;
                     there_and_back(&r, 2);
-                    stamped = 0;
+                    sent.stamp = 0;
                 }
             }
         }
@@ -299,11 +369,12 @@ Test(format, no_flipped_bit_validates) {
         { .value = BYTES("", 0) },
         { .value = BYTES("v", 1), .dedup_id = BYTES("an id", 5) },
         { .key = BYTES("k", 1), .headers = h, .header_count = 2, .dedup_id = BYTES("i", 1) },
+        { .value = BYTES("v", 1), .priority = 9, .delay_ms = 5, .group = BYTES("g", 1) },
     };
-    for (int s = 0; s < 5; s++) {
-        stamped = s == 4 ? 77 : 0;
+    for (int s = 0; s < 6; s++) {
+        sent.stamp = s == 4 ? 77 : 0;
         uint8_t *at = put(&shapes[s], NULL, 0, &size);
-        stamped = 0;
+        sent.stamp = 0;
         uint32_t total = lt_get_u32(at);
         for (uint32_t i = 0; i < size * 8; i++) {
             at[i / 8] ^= (uint8_t)(1u << i % 8);
