@@ -966,6 +966,10 @@ typedef struct {
     int32_t deliveries_max;        // 0: unlimited; at most 4,095
     int32_t partitions;            // of its own topic; 0: 1
     int64_t visibility_timeout_ms; // 0: 30 s; at most 366 days
+    int64_t delay_ms;              // no message is handed out before it is so old, by its timestamp
+                                   // (one yet to come counts as now) and in the log's order; its
+                                   // own .delay_ms goes first; at most 366 days; 0: none, or as it
+                                   // is; LEAT_ZERO: none
     int64_t in_flight_max;         // 0: 1,000,000; at most 2^24 - 1
     const char *topic;             // NULL: its own, of the queue's name; else one that exists
     const char *dead_letter;       // a queue, created if missing; NULL: the dead stay in place

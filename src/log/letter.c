@@ -42,7 +42,8 @@ int lt_letter_send(const struct lt_letter *l, leat_metadata *md) {
                       .value = m->value,
                       .headers = own,
                       .header_count = count,
-                      .timestamp_ms = m->timestamp_ms };
+                      .timestamp_ms = m->timestamp_ms,
+                      .group = l->group };
     struct lt_send send = { .topic = l->to,
                             .record = &r,
                             .extra = origin.header,

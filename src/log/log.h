@@ -52,6 +52,7 @@ struct lt_letter {
     const char *reason;
     leat_topic *to;
     struct lt_partitioner *where; // NULL: see lt_partitioner_pick
+    leat_bytes group;             // null: none
 };
 // lt_letter_send appends it, durably. Of earlier moves it tells nothing.
 // Returns  as lt_send_record.

@@ -51,7 +51,9 @@ static void dead_keep(leat_queue *q, struct lt_lease *lease) {
     lt_queue_trace(q, "kept", lease->partition, lease->offset, 0);
     q->final_due = true;
     q->kept++;
+    lt_backlog_leave(&part->backlog, lease->offset);
     lt_queue_drop_lease(q, lease); // the window holds the offset on
+    lt_queue_turns(q, part);
 }
 
 void lt_queue_kill(leat_queue *q, struct lt_lease *lease) {
@@ -80,13 +82,15 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
         return found < 0 ? found : LEAT_EGONE; // nothing is left that could be moved
     }
     lt_cursor_read(&c, &m);
+    leat_bytes group = lt_record_field(c.seg->map + c.at, LT_FIELD_GROUP);
     const struct lt_letter letter = { .message = &m,
                                       .kind = "leat.queue",
                                       .who = q->name,
                                       .deliveries = lease->deliveries,
                                       .reason = "deliveries",
                                       .to = to->topic,
-                                      .where = &to->where };
+                                      .where = &to->where,
+                                      .group = group };
     leat_metadata md = { .offset = -1 };
     int rc = lt_letter_send(&letter, &md);
     lt_cursor_fini(&c);

@@ -61,12 +61,9 @@ int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched) {
 static int deliver_reserve(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
     if (lt_window_reserve(&part->window, offset + 1) != 0)
         return lt_fail_nomem();
-    int rc = lt_leases_reserve(&q->leases);
-    if (rc == LEAT_EFULL)
-        return lt_fail(LEAT_EFULL, "queue %s: %u messages are in flight or delayed", q->name,
-                       LT_LEASE_SLOTS_MAX);
-    if (rc != 0 || lt_lapsed_reserve(&q->lapsed, q->leases.room) != 0)
-        return lt_fail_nomem();
+    int rc = lt_queue_lease_room(q);
+    if (rc != 0)
+        return rc;
     if (q->generation == q->generation_end) {
         rc = deliver_draw(q);
         if (rc != 0)
@@ -91,7 +88,7 @@ static void deliver_take(leat_queue *q, struct lt_queue_part *part, int64_t offs
     struct lt_lease *lapsed = lt_lapsed_find(&q->lapsed, (uint32_t)part->p->number, offset);
     if (lapsed)
         lt_queue_drop_lease(q, lapsed); // its receipt is stale from here on
-    (void)lt_window_take(&part->window, offset + 1);
+    (void)lt_backlog_take(&part->backlog, offset);
 }
 
 // The message had its last try before deliveries_max was lowered: it dies instead. Room for the
@@ -114,7 +111,8 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
     if (rc != 0)
         return rc;
     struct lt_word word = lt_ledger_load(&part->ledger, sheet, offset);
-    if (q->set.deliveries_max > 0 && word.deliveries >= (uint32_t)q->set.deliveries_max) {
+    if (word.state == LT_WORD_MOVING ||
+        (q->set.deliveries_max > 0 && word.deliveries >= (uint32_t)q->set.deliveries_max)) {
         deliver_bury(q, part, word.deliveries);
         return 0;
     }
@@ -146,8 +144,12 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
 static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
     int64_t end = atomic_load_explicit(&part->p->end, memory_order_acquire);
     lt_queue_follow(q, part);
+    int64_t upto = end;
+    int rc = lt_queue_admit(q, part, end);
+    if (rc != 0)
+        return rc;
     for (;;) {
-        int64_t offset = lt_window_peek_next(&part->window, end);
+        int64_t offset = lt_backlog_peek(&part->backlog, upto);
         if (offset == LT_WINDOW_NO_ROOM) {
             if (lt_window_reserve(&part->window, part->window.tail + 1) != 0)
                 return lt_fail_nomem();
@@ -160,7 +162,10 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
         if (found < 0)
             return found;
         if (found && part->cursor.offset == offset) {
-            int rc = deliver_record(q, part, now, m);
+            bool plain = q->set.delay_ms == 0 && !part->backlog.planes;
+            rc = plain ? 1 : lt_queue_is_due(q, part, end, &upto);
+            if (rc == 1)
+                rc = deliver_record(q, part, now, m);
             if (rc != 0)
                 return rc;
             continue;
@@ -169,8 +174,9 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
         lt_queue_follow(q, part);
         if (part->window.head > offset)
             continue;
-        if (lt_window_gap(&part->window, offset, found ? part->cursor.offset : end) != 0)
+        if (lt_backlog_gap(&part->backlog, offset, found ? part->cursor.offset : end) != 0)
             return lt_fail_nomem();
+        lt_queue_turns(q, part);
         lt_queue_tell_head(part);
     }
 }
@@ -228,12 +234,17 @@ static bool deliver_is_first(leat_queue *q, const struct deliver_call *call) {
     return first;
 }
 
+// Behind it there is news: a tail that waits for its time is none.
+static int64_t deliver_seen(const struct lt_queue_part *part) {
+    return part->looked > part->window.tail ? part->looked : part->window.tail;
+}
+
 // Asks every partition to ring at its next append. Returns true if one has news already.
 static bool deliver_arm(leat_queue *q) {
     lt_lock(&q->lock);
     bool there = lt_queue_catch_up(q) != 0; // then the look says so
     for (int32_t i = 0; i < q->count; i++)
-        there |= lt_partition_arm(lt_queue_part(q, i)->p, lt_queue_part(q, i)->window.tail);
+        there |= lt_partition_arm(lt_queue_part(q, i)->p, deliver_seen(lt_queue_part(q, i)));
     lt_unlock(&q->lock);
     return there;
 }

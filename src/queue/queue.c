@@ -15,6 +15,8 @@ uint64_t lt_queue_leased(const leat_queue *q) {
 void lt_queue_plan(leat_queue *q) {
     int64_t due;
     (void)lt_leases_next_due(&q->leases, &due);
+    for (int32_t i = 0; q->set.delay_ms > 0 && i < q->count; i++)
+        due = lt_queue_part(q, i)->tail_due < due ? lt_queue_part(q, i)->tail_due : due;
     if (due == q->planned)
         return;
     // On the system clock a timer that fires early is harmless, and cheaper than moving it at every
@@ -49,6 +51,8 @@ int lt_queue_catch_up(leat_queue *q) {
         struct lt_queue_part *part = lt_queue_part(q, q->count);
         part->p = lt_topic_part(t, q->count);
         lt_window_init(&part->window, &q->mq->mem, atomic_load(&part->p->begin));
+        lt_backlog_init(&part->backlog, &part->window, &q->mq->mem);
+        part->tail_due = LT_NEVER;
         lt_ledger_init(&part->ledger, part->p, q->id);
         lt_cursor_init(&part->cursor, part->p, 0);
         lt_partition_keep(part->p, &part->keeper, part->window.head);
@@ -82,6 +86,7 @@ static void queue_free(leat_queue *q) {
             lt_partition_unkeep(lt_queue_part(q, i)->p, &lt_queue_part(q, i)->keeper);
         lt_cursor_fini(&lt_queue_part(q, i)->cursor);
         lt_ledger_fini(&lt_queue_part(q, i)->ledger);
+        lt_backlog_fini(&lt_queue_part(q, i)->backlog);
         lt_window_fini(&lt_queue_part(q, i)->window);
     }
     lt_lapsed_fini(&q->lapsed);
@@ -321,6 +326,7 @@ static int queue_alter(leat_queue *q, const leat_queue_options *o) {
     q->set = set;
     q->dead = dead;
     lt_unlock(&q->lock);
+    lt_queue_wake(q); // what was delayed may not be any more
     return 0;
 }
 
@@ -426,9 +432,9 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
 uint64_t lt_queue_available(const leat_queue *q) {
     uint64_t sum = 0;
     for (int32_t i = 0; i < q->count; i++) {
-        int64_t end = atomic_load(&lt_queue_part(q, i)->p->end);
-        int64_t tail = lt_queue_part(q, i)->window.tail;
-        sum += lt_queue_part(q, i)->window.available + (uint64_t)(end > tail ? end - tail : 0);
+        uint64_t delayed = 0;
+        (void)lt_queue_lazy(q, lt_queue_part(q, i), &sum, &delayed);
+        sum += lt_backlog_available(&lt_queue_part(q, i)->backlog);
     }
     return sum;
 }
@@ -444,16 +450,25 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
     lt_due_fire(q->mq);
     lt_lock(&q->lock);
     rc = lt_queue_catch_up(q);
-    for (int32_t i = 0; i < q->count; i++)
-        lt_queue_follow(q, lt_queue_part(q, i));
-    *s = (leat_queue_stats){ .delayed = q->leases.count[LT_LEASE_DELAYED],
+    uint64_t available = 0, delayed = 0;
+    for (int32_t i = 0; i < q->count; i++) {
+        struct lt_queue_part *part = lt_queue_part(q, i);
+        lt_queue_follow(q, part);
+        int failed = lt_queue_admit(q, part, atomic_load(&part->p->end));
+        if (failed == 0)
+            failed = lt_queue_lazy(q, part, &available, &delayed);
+        available += lt_backlog_available(&part->backlog) + lt_backlog_waiting(&part->backlog);
+        rc = rc ? rc : failed;
+    }
+    lt_queue_plan(q);
+    *s = (leat_queue_stats){ .available = available,
+                             .delayed = delayed + q->leases.count[LT_LEASE_DELAYED],
                              .leased = lt_queue_leased(q),
                              .moving = q->leases.count[LT_LEASE_MOVING],
                              .kept = q->kept,
                              .done = q->done,
                              .dead = q->died,
                              .sent = q->sent };
-    s->available = lt_queue_available(q);
     lt_unlock(&q->lock);
     return lt_end(q->mq, rc);
 }

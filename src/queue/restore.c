@@ -12,26 +12,48 @@ static int restore_lease(leat_queue *q, struct lt_queue_part *part, int64_t offs
     return 0;
 }
 
+// The wall time before which the message is not handed out, INT64_MIN: any. Its word knows better
+// than its record, which counts until the first delivery.
+static int64_t restore_not_before(const leat_queue *q, const struct lt_sheet *sheet,
+                                  const struct lt_word *word, const uint8_t *record,
+                                  const struct lt_order *order) {
+    if (word->state == LT_WORD_UNTOUCHED)
+        return record ? lt_queue_not_before(q, record, order) : INT64_MIN;
+    int64_t due = lt_sheet_due_ms(sheet, word);
+    return due == 0 ? INT64_MIN : due;
+}
+
 static int restore_live(leat_queue *q, struct lt_queue_part *part, int64_t offset,
-                        const struct lt_sheet *sheet, const struct lt_word *word) {
-    int64_t now = lt_now_ns(q->mq);
+                        const struct lt_word *word, int64_t not_before) {
+    int64_t now = lt_now_ns(q->mq), wait = lt_queue_wait_ms(q, not_before);
     bool last = q->set.deliveries_max > 0 && word->deliveries >= (uint32_t)q->set.deliveries_max;
     if (last || word->state == LT_WORD_MOVING)
         return restore_lease(q, part, offset, LT_LEASE_MOVING, now, word->deliveries);
-    int64_t wait_ms = lt_sheet_due_ms(sheet, word);
-    wait_ms = wait_ms == 0 ? 0 : wait_ms - lt_wall_ms(q->mq);
-    if (wait_ms <= 0) {
-        (void)lt_window_give_back(&part->window, offset);
-        return 0;
-    }
-    if (wait_ms > LT_DELAY_MAX_MS)
-        wait_ms = LT_DELAY_MAX_MS; // the wall clock was set back: no delay is longer
-    return restore_lease(q, part, offset, LT_LEASE_DELAYED, lt_add_ms(now, wait_ms),
-                         word->deliveries);
+    if (wait > 0)
+        return restore_lease(q, part, offset, LT_LEASE_DELAYED, lt_add_ms(now, wait),
+                             word->deliveries);
+    (void)lt_backlog_give_back(&part->backlog, offset);
+    return 0;
+}
+
+// A message that is not over: where its record puts it, if that says its order, then as it is. A
+// damaged record counts as one that says nothing: who comes to it will be told.
+static int restore_open(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                        const struct lt_segment *s, const struct lt_sheet *sheet,
+                        const struct lt_word *word) {
+    struct lt_order order = { .priority = LT_PRIORITY_MIDDLE };
+    bool ordered = offset < atomic_load(&part->p->fields_end);
+    const uint8_t *record = NULL;
+    if (ordered || (q->set.delay_ms > 0 && word->state == LT_WORD_UNTOUCHED))
+        record = lt_segment_record(s, offset);
+    ordered = ordered && record && lt_record_order(record, &order);
+    int64_t not_before = restore_not_before(q, sheet, word, record, &order);
+    int rc = ordered ? lt_queue_admit_one(q, part, offset, &order, not_before) : 1;
+    return rc == 1 ? restore_live(q, part, offset, word, not_before) : rc;
 }
 
 static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t offset,
-                          const struct lt_sheet *sheet) {
+                          const struct lt_segment *s, const struct lt_sheet *sheet) {
     struct lt_word word = { 0 };
     if (sheet)
         word = lt_ledger_load(&part->ledger, sheet, offset);
@@ -44,12 +66,8 @@ static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t off
     case LT_WORD_KEPT:
         q->kept++;
         return 0; // held
-    case LT_WORD_LIVE:
-    case LT_WORD_MOVING:
-        return restore_live(q, part, offset, sheet, &word);
     default:
-        (void)lt_window_give_back(&part->window, offset);
-        return 0;
+        return restore_open(q, part, offset, s, sheet, &word);
     }
 }
 
@@ -77,7 +95,7 @@ static int restore_segment(leat_queue *q, struct lt_queue_part *part, int64_t fr
     }
     int64_t end = atomic_load(&s->limit) < to ? atomic_load(&s->limit) : to;
     for (int64_t offset = first; rc == 0 && offset < end; offset++)
-        rc = restore_offset(q, part, offset, sheet);
+        rc = restore_offset(q, part, offset, s, sheet);
     lt_segment_drop(s);
     *next = end;
     return rc;

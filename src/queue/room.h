@@ -15,6 +15,7 @@
 #ifndef LT_QUEUE_ROOM_H
 #define LT_QUEUE_ROOM_H
 
+#include "queue/backlog.h"
 #include "queue/lapsed.h"
 #include "queue/leases.h"
 #include "queue/ledger.h"
@@ -38,6 +39,9 @@ struct lt_queues {
 struct lt_queue_part {
     struct lt_partition *p;
     struct lt_window window;
+    struct lt_backlog backlog; // in front of the window: what is next
+    int64_t tail_due;          // when the tail may be handed out, LT_NEVER: nobody waits for it
+    int64_t looked;            // the end when the tail was looked at so
     struct lt_ledger ledger;
     struct lt_cursor cursor;
     struct lt_slot *slot;    // head, touched; NULL until the first delivery
@@ -49,7 +53,7 @@ struct lt_queue_part {
 struct lt_queue_settings {
     int32_t acks, deliveries_max; // 0: the store's, unlimited
     int32_t settle_acks;          // 0: LEAT_ACKS_LOG
-    int64_t visibility_ms, in_flight_max;
+    int64_t visibility_ms, in_flight_max, delay_ms;
     char dead_letter[250]; // "": none
 };
 
@@ -127,6 +131,38 @@ uint64_t lt_queue_available(const leat_queue *q);
 void lt_queue_wake(leat_queue *q);
 // lt_queue_note stores head and touched of a part. Locks: queue. Returns  LEAT_EIO and the like.
 int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched);
+
+// ---- admit.c. Locks: the queue's, or its restore
+// lt_queue_not_before is the wall time before which a record is not handed out, by itself or by the
+// queue's delay; INT64_MIN: any.
+int64_t lt_queue_not_before(const leat_queue *q, const uint8_t *record,
+                            const struct lt_order *order);
+// lt_queue_wait_ms is how long until such a time comes, 0: it has; at most 366 days.
+int64_t lt_queue_wait_ms(const leat_queue *q, int64_t not_before_ms);
+// lt_queue_admit_one is lt_backlog_admit. Returns  1, 0, LEAT_ENOMEM.
+int lt_queue_admit_one(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                       const struct lt_order *order, int64_t not_before_ms);
+// lt_queue_lease_room sees to it that there is a lease to be added. Returns  LEAT_EFULL,
+// LEAT_ENOMEM.
+int lt_queue_lease_room(leat_queue *q);
+// lt_queue_admit takes in all up to the last record that says its order, below end.
+// Returns  LEAT_EFULL, LEAT_ENOMEM, LEAT_EIO.
+int lt_queue_admit_to(leat_queue *q, struct lt_queue_part *part, int64_t upto);
+static inline int lt_queue_admit(leat_queue *q, struct lt_queue_part *part, int64_t end) {
+    int64_t upto = atomic_load_explicit(&part->p->fields_end, memory_order_relaxed);
+    upto = upto < end ? upto : end;
+    return upto > part->window.tail ? lt_queue_admit_to(q, part, upto) : 0;
+}
+// lt_queue_is_due tells whether the record that the part's cursor is at may be handed out now. If
+// it is the tail that may not be, neither may what is behind it: *upto is set to it. Returns  1, 0
+// (look again), LEAT_EFULL, LEAT_ENOMEM.
+int lt_queue_is_due(leat_queue *q, struct lt_queue_part *part, int64_t end, int64_t *upto);
+// lt_queue_turns sees to those of groups whose turn has come. It allocates nothing.
+void lt_queue_turns(leat_queue *q, struct lt_queue_part *part);
+// lt_queue_lazy adds to *ready and *delayed what the window has not touched. Returns  LEAT_EIO,
+// LEAT_ENOMEM: all counted as ready.
+int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_t *ready,
+                  uint64_t *delayed);
 
 // ---- settle.c
 void lt_queue_fall_due(leat *mq, struct lt_due *due);

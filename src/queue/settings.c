@@ -6,12 +6,26 @@
 
 #include <string.h>
 
-enum { SETTINGS_NOTE_HEAD = 32 };
+enum { SETTINGS_NOTE_HEAD = 32, SETTINGS_FIELDS = 8, SETTINGS_VALUES = 16 };
 
 // ---- the note of a queue
+//
+// A head, two names, then fields, each only if it is set: tag u8, count u8 (1 to 16), that many
+// i64. Tags are for ever.
+enum { SETTINGS_DELAY = 2 };
+
+static uint8_t *settings_put(uint8_t *at, uint8_t tag, const int64_t *values, int32_t n) {
+    if (n == 0)
+        return at;
+    at[0] = tag;
+    at[1] = (uint8_t)n;
+    for (int32_t i = 0; i < n; i++)
+        lt_put_u64(at + 2 + 8 * i, (uint64_t)values[i]);
+    return at + 2 + 8 * n;
+}
 
 int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) {
-    uint8_t body[SETTINGS_NOTE_HEAD + 4 + 2 * 256];
+    uint8_t body[SETTINGS_NOTE_HEAD + 4 + 2 * 256 + SETTINGS_FIELDS * (2 + 8 * SETTINGS_VALUES)];
     size_t name = strlen(q->name), dead = strlen(set->dead_letter);
     memset(body, 0, SETTINGS_NOTE_HEAD);
     lt_put_u32(body, q->topic->id);
@@ -27,6 +41,7 @@ int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) 
     lt_put_u16(at, (uint16_t)dead);
     memcpy(at + 2, set->dead_letter, dead);
     at += 2 + dead;
+    at = settings_put(at, SETTINGS_DELAY, &set->delay_ms, set->delay_ms != 0);
     return lt_manifest_note(&q->mq->log->manifest, LT_NOTE_QUEUE, q->id, body, (size_t)(at - body));
 }
 
@@ -43,6 +58,27 @@ static bool settings_read_name(const uint8_t **at, const uint8_t *end, char out[
     return true;
 }
 
+// Takes one field out of a note. Returns false if it does not fit, or is of a later version.
+static bool settings_read_field(const uint8_t **at, const uint8_t *end,
+                                struct lt_queue_settings *set) {
+    int64_t values[SETTINGS_VALUES];
+    if (end - *at < 2)
+        return false;
+    int tag = (*at)[0], n = (*at)[1];
+    if (n == 0 || n > SETTINGS_VALUES || end - *at - 2 < 8 * n)
+        return false;
+    for (int i = 0; i < n; i++)
+        values[i] = (int64_t)lt_get_u64(*at + 2 + 8 * i);
+    *at += 2 + 8 * n;
+    switch (tag) {
+    case SETTINGS_DELAY:
+        set->delay_ms = values[0];
+        return n == 1;
+    default:
+        return false;
+    }
+}
+
 static bool settings_acks_sound(int32_t acks) {
     return acks == LEAT_ACKS_DEFAULT || acks == LEAT_ACKS_LOG || acks == LEAT_ACKS_DISK;
 }
@@ -50,8 +86,9 @@ static bool settings_acks_sound(int32_t acks) {
 static bool settings_sound(const struct lt_queue_settings *set) {
     return lt_acks_sound(set->acks) && settings_acks_sound(set->settle_acks) &&
            set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
-           set->visibility_ms > 0 && set->visibility_ms <= LT_DELAY_MAX_MS &&
-           set->in_flight_max > 0 && set->in_flight_max <= LT_LEASE_SLOTS_MAX;
+           set->delay_ms >= 0 && set->delay_ms <= LT_DELAY_MAX_MS && set->visibility_ms > 0 &&
+           set->visibility_ms <= LT_DELAY_MAX_MS && set->in_flight_max > 0 &&
+           set->in_flight_max <= LT_LEASE_SLOTS_MAX;
 }
 
 int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint32_t *topic_id,
@@ -61,13 +98,17 @@ int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint3
         !settings_read_name(&at, end, set->dead_letter) || lt_check_name("queue", name) != 0)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of queue id %u is unsound", mq->dir,
                        note->id);
+    set->delay_ms = 0;
+    bool fields = true;
+    while (fields && at < end)
+        fields = settings_read_field(&at, end, set);
     *topic_id = lt_get_u32(note->body);
     set->acks = (int32_t)lt_get_u32(note->body + 4);
     set->deliveries_max = (int32_t)lt_get_u32(note->body + 8);
     set->settle_acks = (int32_t)lt_get_u32(note->body + 12);
     set->visibility_ms = (int64_t)lt_get_u64(note->body + 16);
     set->in_flight_max = (int64_t)lt_get_u64(note->body + 24);
-    if (!settings_sound(set))
+    if (!fields || !settings_sound(set))
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: the settings of queue %s are unsound", mq->dir,
                        name);
     return 0;
@@ -92,6 +133,9 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
     if (rc == 0 && (o->visibility_timeout_ms < 0 || o->visibility_timeout_ms > LT_DELAY_MAX_MS))
         rc = lt_fail(LEAT_EINVAL, "queue %s: visibility_timeout_ms is %lld; up to 366 days", name,
                      (long long)o->visibility_timeout_ms);
+    if (rc == 0 && o->delay_ms != LEAT_ZERO && (o->delay_ms < 0 || o->delay_ms > LT_DELAY_MAX_MS))
+        rc = lt_fail(LEAT_EINVAL, "queue %s: delay_ms is %lld; up to 366 days", name,
+                     (long long)o->delay_ms);
     if (rc == 0 && (o->in_flight_max < 0 || o->in_flight_max > LT_LEASE_SLOTS_MAX))
         rc = lt_fail(LEAT_EINVAL, "queue %s: in_flight_max is %lld; 1 to %u", name,
                      (long long)o->in_flight_max, LT_LEASE_SLOTS_MAX);
@@ -111,6 +155,8 @@ void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *se
         set->deliveries_max = o->deliveries_max == LEAT_UNLIMITED ? 0 : o->deliveries_max;
     if (o->visibility_timeout_ms)
         set->visibility_ms = o->visibility_timeout_ms;
+    if (o->delay_ms)
+        set->delay_ms = o->delay_ms == LEAT_ZERO ? 0 : o->delay_ms;
     if (o->in_flight_max)
         set->in_flight_max = o->in_flight_max;
     if (o->dead_letter)
@@ -132,6 +178,7 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
                         : want.settle_acks != q->set.settle_acks       ? "settle_acks"
                         : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
                         : want.visibility_ms != q->set.visibility_ms   ? "visibility_timeout_ms"
+                        : want.delay_ms != q->set.delay_ms             ? "delay_ms"
                         : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"
                         : strcmp(want.dead_letter, q->set.dead_letter) != 0 ? "dead_letter"
                                                                             : NULL;

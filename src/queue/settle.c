@@ -32,7 +32,8 @@ void lt_queue_tell_head(struct lt_queue_part *part) {
 
 void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
     int64_t before = part->window.head;
-    (void)lt_window_finish(&part->window, offset);
+    (void)lt_backlog_finish(&part->backlog, offset);
+    lt_queue_turns(q, part);
     if (part->window.head == before)
         return;
     lt_queue_tell_head(part);
@@ -59,7 +60,7 @@ void lt_queue_release(leat_queue *q) {
 
 // Makes a leased or lapsed message available at once.
 static void settle_give_back(leat_queue *q, struct lt_lease *lease) {
-    (void)lt_window_give_back(&settle_part(q, lease)->window, lease->offset);
+    (void)lt_backlog_give_back(&settle_part(q, lease)->backlog, lease->offset);
     lt_queue_drop_lease(q, lease);
 }
 
@@ -70,7 +71,7 @@ static bool settle_was_last_try(const leat_queue *q, const struct lt_lease *leas
 // A lapsed lease that is renewed takes its message back from those available.
 static void settle_reclaim(leat_queue *q, struct lt_lease *lease) {
     if (lt_lapsed_remove(&q->lapsed, lease))
-        (void)lt_window_hold(&settle_part(q, lease)->window, lease->offset);
+        (void)lt_backlog_hold(&settle_part(q, lease)->backlog, lease->offset);
 }
 
 // ---- what the log has given back
@@ -79,13 +80,13 @@ static void settle_reclaim(leat_queue *q, struct lt_lease *lease) {
 static uint64_t settle_let_go(leat_queue *q, struct lt_queue_part *part, int64_t upto) {
     uint64_t held = 0;
     for (int64_t at = part->window.head; at < upto && at < part->window.tail; at++)
-        held += lt_window_state(&part->window, at) == LT_WINDOW_HELD;
+        held += lt_backlog_state(&part->backlog, at) == LT_WINDOW_HELD;
     uint32_t walk = 0;
     struct lt_lease *lease;
     while ((lease = lt_leases_walk(&q->leases, &walk))) {
         if (lease->partition != (uint32_t)part->p->number || lease->offset >= upto)
             continue;
-        if (lt_window_state(&part->window, lease->offset) == LT_WINDOW_HELD)
+        if (lt_backlog_state(&part->backlog, lease->offset) == LT_WINDOW_HELD)
             held--;
         bool at_work = lease->state == LT_LEASE_MOVING && lease->due_ns == LT_LEASE_NEVER &&
                        !lt_node_linked(&lease->link);
@@ -100,7 +101,8 @@ void lt_queue_follow(leat_queue *q, struct lt_queue_part *part) {
     if (begin <= part->window.head)
         return;
     q->kept -= settle_let_go(q, part, begin);
-    lt_window_skip_to(&part->window, begin);
+    lt_backlog_skip_to(&part->backlog, begin);
+    lt_queue_turns(q, part);
     lt_queue_tell_head(part);
     lt_ledger_drop_below(&part->ledger, begin, false);
     lt_queue_trace(q, "gone", (uint32_t)part->p->number, begin, 0);
@@ -194,7 +196,7 @@ static void settle_one_due(leat_queue *q, struct lt_lease *lease) {
     } else if (settle_was_last_try(q, lease)) {
         lt_queue_kill(q, lease);
     } else {
-        (void)lt_window_give_back(&part->window, lease->offset);
+        (void)lt_backlog_give_back(&part->backlog, lease->offset);
         lt_lapsed_add(&q->lapsed, lease);
     }
 }
@@ -207,6 +209,9 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
     struct lt_lease *lease;
     while ((lease = lt_leases_pop_due(&q->leases, now)))
         settle_one_due(q, lease);
+    for (int32_t i = 0; q->set.delay_ms > 0 && i < q->count; i++)
+        if (lt_queue_part(q, i)->tail_due <= now) // who is woken looks at it
+            lt_queue_part(q, i)->tail_due = LT_NEVER;
     lt_queue_plan(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q);
