@@ -192,6 +192,31 @@ Test(queue_order, every_way_to_send_says_them) {
     }
 }
 
+Test(queue_order, a_delay_counts_from_an_asynchronous_send_not_from_its_append) {
+    for (int dedup = 0; dedup < 2; dedup++) {
+        leat_options o = manual();
+        leat_topic *t;
+        leat_producer *p;
+        o.threads = LEAT_NO_THREADS;
+        ok(leat_open_memory(&o, &mq));
+        ok(leat_topic_open(mq, "t", &(leat_topic_options){ .dedup_window_count = dedup }, &t));
+        ok(leat_producer_open(mq, &(leat_producer_options){ .linger_ms = 2 * SECOND }, &p));
+        open_queue(&(leat_queue_options){ .topic = "t" });
+        leat_record r = { .value = LEAT_STR("v"), .delay_ms = 5 * SECOND };
+        if (dedup)
+            r.dedup_id = leat_str("id");
+        ok(leat_fault_push(mq, LEAT_OP_APPEND, "t", 0, LEAT_ENOSPC, 1, 0)); // and again, then
+        ok(leat_send_async(p, t, &r, NULL, NULL));
+        ok(leat_clock_advance(mq, 3 * SECOND));
+        (void)leat_run_due(mq);
+        ok(leat_flush(p, LEAT_FOREVER));
+        counts(0, 1, 0);
+        wait_exactly(2 * SECOND);
+        done("v");
+        ok(leat_close_all(mq, 0));
+    }
+}
+
 static const struct {
     leat_record r;
     int code;
@@ -595,8 +620,9 @@ Test(queue_order, no_memory_for_it_changes_nothing) {
         ok(leat_queue_send(
             q, &(leat_record){ .value = LEAT_STR("g1"), .group = LEAT_STR("g"), .priority = 7 },
             NULL));
-        ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("g2"), .group = LEAT_STR("g") },
-                           NULL));
+        ok(leat_queue_send(
+            q, &(leat_record){ .value = LEAT_STR("g2"), .group = LEAT_STR("g"), .delay_ms = 999 },
+            NULL));
         calls = 0;
         fail_at = k;
         int rc = leat_queue_receive(q, 0, &m, 1);
@@ -613,13 +639,50 @@ Test(queue_order, no_memory_for_it_changes_nothing) {
         ok(leat_queue_ack(q, &m));
         cr_assert_eq(calls, 0);
         fail_at = 0;
-        done("g2");
+        counts(1, 2, 0);
         done("low");
-        ok(leat_clock_advance(mq, SECOND));
+        wait_exactly(999);
+        done("g2");
+        wait_exactly(1);
         done("later");
         ok(leat_close_all(mq, 0));
         if (!failed)
             return;
     }
     cr_assert(false, "it never succeeds");
+}
+
+Test(queue_order, an_open_without_memory_can_be_tried_again) {
+    make_dir();
+    leat_options o = manual();
+    ok(leat_open(dir, &o, &mq));
+    open_queue(&(leat_queue_options){ .delay_ms = 1 });
+    for (int i = 0; i < 40; i++) {
+        leat_record r = { .value = LEAT_STR("v"), .priority = i % 10 };
+        r.delay_ms = i % 3 == 0 ? SECOND : i % 3 == 1 ? LEAT_ZERO : 0;
+        if (i % 2)
+            r.group = (leat_bytes){ "abcd" + i % 4, 1 };
+        ok(leat_queue_send(q, &r, NULL));
+    }
+    leat_queue_stats before, after;
+    take("v");
+    ok(leat_queue_ack(q, &m));
+    ok(leat_queue_get_stats(q, &before, sizeof before));
+    ok(leat_close_all(mq, 0));
+    o.alloc = meagre;
+    int rc = LEAT_ENOMEM;
+    size_t k = 0;
+    while (rc != 0) {
+        calls = 0;
+        fail_at = ++k;
+        rc = leat_open(dir, &o, &mq);
+        cr_assert(rc == 0 || rc == LEAT_ENOMEM, "allocation %zu: %d", k, rc);
+    }
+    cr_assert_gt(k, 40);
+    fail_at = 0;
+    open_queue(NULL);
+    ok(leat_queue_get_stats(q, &after, sizeof after));
+    cr_assert(after.available == before.available && after.delayed == before.delayed);
+    ok(leat_close_all(mq, 0));
+    drop_dir();
 }
