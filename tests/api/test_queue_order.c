@@ -553,6 +553,23 @@ Test(queue_order, the_queues_delay_goes_on_after_an_open) {
     }
 }
 
+// No record says anything of its order, and the words of some count as touched.
+Test(queue_order, a_plain_tail_is_delayed_after_an_open_too) {
+    open_memory();
+    open_queue(&(leat_queue_options){ .delay_ms = 10 * SECOND });
+    send("a", 0, 0);
+    ok(leat_clock_advance(mq, 9 * SECOND));
+    send("b", 0, 0);
+    ok(leat_clock_advance(mq, SECOND));
+    take("a");
+    again(KILL);
+    counts(1, 1, 0);
+    done("a");
+    wait_exactly(9 * SECOND);
+    done("b");
+    ok(leat_close_all(mq, 0));
+}
+
 // What a power cut leaves of words and records by chance: nothing comes twice without a count, or
 // before its time, and the order holds.
 Test(queue_order, a_power_cut_leaves_the_order_of_what_is_left) {
