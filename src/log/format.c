@@ -189,11 +189,6 @@ static int format_check_record(const leat_record *r) {
         return lt_fail(LEAT_EINVAL, "key, value or headers are NULL with a size");
     if (!r->value.data && !r->key.data)
         return lt_fail(LEAT_EINVAL, "a null value needs a key");
-    int rc = r->priority != 0 || r->delay_ms != 0 || r->group.data || r->group.size != 0
-                 ? format_check_order(r)
-                 : 0;
-    if (rc != 0)
-        return rc;
     if (r->dedup_id.data || r->dedup_id.size != 0) {
         if (!r->dedup_id.data || r->dedup_id.size == 0)
             return lt_fail(LEAT_EINVAL, "dedup_id is empty, or NULL with a size");
@@ -220,17 +215,22 @@ static int64_t format_not_before(int64_t delay_ms, int64_t wall_ms) {
 int lt_plan_make_sent(const leat_record *r, const leat_header *extra, size_t extra_count,
                       struct lt_sent sent, struct lt_plan *plan) {
     int rc = format_check_record(r);
+    bool ordered = r->priority != 0 || r->delay_ms != 0 || r->group.data || r->group.size != 0;
+    if (rc == 0 && ordered)
+        rc = format_check_order(r);
     if (rc != 0)
         return rc;
     *plan = (struct lt_plan){
         .record = r, .extra = extra, .extra_count = extra_count, .total = LT_RECORD_HEADER
     };
     plan->stamp = sent.stamp;
-    plan->ordered = r->priority != 0 || r->delay_ms != 0 || r->group.data;
-    plan->not_before = format_not_before(r->delay_ms, sent.wall_ms);
-    if (r->dedup_id.data || sent.stamp != 0 || plan->ordered)
+    uint64_t size = r->key.size + r->value.size;
+    if (r->dedup_id.data || sent.stamp != 0 || ordered) {
+        plan->ordered = ordered;
+        plan->not_before = format_not_before(r->delay_ms, sent.wall_ms);
         format_plan_fields(plan);
-    uint64_t size = r->key.size + r->value.size + r->dedup_id.size + r->group.size;
+        size += r->dedup_id.size + r->group.size;
+    }
     if (r->key.data) {
         plan->body_crc = format_crc_nul(plan->body_crc, r->key.data, r->key.size);
         plan->total += (uint32_t)r->key.size + 1;

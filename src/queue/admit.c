@@ -126,7 +126,7 @@ int lt_queue_is_due(leat_queue *q, struct lt_queue_part *part, int64_t end, int6
     return 0;
 }
 
-void lt_queue_turns(leat_queue *q, struct lt_queue_part *part) {
+void lt_queue_take_turns(leat_queue *q, struct lt_queue_part *part) {
     int64_t offset, not_before;
     bool ready = false;
     while (lt_backlog_turn(&part->backlog, &offset, &not_before)) {

@@ -240,12 +240,11 @@ static int64_t backlog_lowest(const struct lt_backlog *b, int from, int to) {
     return LT_WINDOW_NONE;
 }
 
-int64_t lt_backlog_peek(const struct lt_backlog *b, int64_t end) {
-    int64_t off =
-        b->planes ? backlog_lowest(b, LT_BACKLOG_PLANES - 1, BACKLOG_MIDDLE + 1) : LT_WINDOW_NONE;
+int64_t lt_backlog_peek_all(const struct lt_backlog *b, int64_t end) {
+    int64_t off = backlog_lowest(b, LT_BACKLOG_PLANES - 1, BACKLOG_MIDDLE + 1);
     if (off == LT_WINDOW_NONE)
         off = lt_window_peek_next(b->window, end);
-    if (off == LT_WINDOW_NONE && b->planes)
+    if (off == LT_WINDOW_NONE)
         off = backlog_lowest(b, BACKLOG_MIDDLE - 1, 1);
     return off;
 }
@@ -279,7 +278,7 @@ bool lt_backlog_hold(struct lt_backlog *b, int64_t off) {
     return lt_window_hold(b->planes ? backlog_plane(b, off) : b->window, off);
 }
 
-bool lt_backlog_finish(struct lt_backlog *b, int64_t off) {
+bool lt_backlog_finish_all(struct lt_backlog *b, int64_t off) {
     for (int i = 0; i < LT_BACKLOG_PLANES && b->planes >> i; i++)
         if (backlog_begun(b, i))
             (void)lt_window_finish(&b->plane[i], off);

@@ -82,7 +82,10 @@ int lt_backlog_admit(struct lt_backlog *b, int64_t off, const struct lt_admissio
 // lt_backlog_peek returns the next one to hand out: of the highest priority the lowest offset.
 // What the window has not touched yet, up to end, is of priority 4.
 // Returns: LT_WINDOW_NONE; LT_WINDOW_NO_ROOM (lt_window_reserve must come first).
-int64_t lt_backlog_peek(const struct lt_backlog *b, int64_t end);
+int64_t lt_backlog_peek_all(const struct lt_backlog *b, int64_t end);
+static inline int64_t lt_backlog_peek(const struct lt_backlog *b, int64_t end) {
+    return b->planes ? lt_backlog_peek_all(b, end) : lt_window_peek_next(b->window, end);
+}
 // lt_backlog_take makes what lt_backlog_peek returned held.
 // Returns: false, with nothing changed, if it is neither available nor the tail.
 bool lt_backlog_take(struct lt_backlog *b, int64_t off);
@@ -92,7 +95,11 @@ bool lt_backlog_give_back(struct lt_backlog *b, int64_t off);
 bool lt_backlog_hold(struct lt_backlog *b, int64_t off);
 // lt_backlog_finish makes off final; its line, if it was the head of one, goes on.
 // Returns: false, with nothing changed, if off was final already or never touched.
-bool lt_backlog_finish(struct lt_backlog *b, int64_t off);
+bool lt_backlog_finish_all(struct lt_backlog *b, int64_t off);
+static inline bool lt_backlog_finish(struct lt_backlog *b, int64_t off) {
+    bool plain = !b->planes && lt_map_count(&b->lines) == 0;
+    return plain ? lt_window_finish(b->window, off) : lt_backlog_finish_all(b, off);
+}
 // lt_backlog_leave lets the line of off go on, though off stays held: it is dead, in place.
 void lt_backlog_leave(struct lt_backlog *b, int64_t off);
 // lt_backlog_gap and _skip_to are lt_window_gap and _skip_to, for all; lines may go on.

@@ -158,7 +158,11 @@ static inline int lt_queue_admit(leat_queue *q, struct lt_queue_part *part, int6
 // (look again), LEAT_EFULL, LEAT_ENOMEM.
 int lt_queue_is_due(leat_queue *q, struct lt_queue_part *part, int64_t end, int64_t *upto);
 // lt_queue_turns sees to those of groups whose turn has come. It allocates nothing.
-void lt_queue_turns(leat_queue *q, struct lt_queue_part *part);
+void lt_queue_take_turns(leat_queue *q, struct lt_queue_part *part);
+static inline void lt_queue_turns(leat_queue *q, struct lt_queue_part *part) {
+    if (!lt_list_empty(&part->backlog.turns))
+        lt_queue_take_turns(q, part);
+}
 // lt_queue_lazy adds to *ready and *delayed what the window has not touched. Returns  LEAT_EIO,
 // LEAT_ENOMEM: all counted as ready.
 int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_t *ready,
