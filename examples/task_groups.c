@@ -39,6 +39,7 @@ int main(void) {
         must(leat_queue_send(q, &r, NULL));
     }
     int taken = take(q, &a, "first worker") + take(q, &b, "second worker");
+    must(leat_queue_ack(q, &b));
     taken += take(q, &b, "second worker");  // anna's next one waits for her first
     must(leat_queue_nack(q, &a, 60000, 0)); // it failed: again in a minute
     taken += take(q, &a, "first worker");
