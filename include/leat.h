@@ -1001,14 +1001,17 @@ LEAT_API leat_topic *leat_queue_topic(leat_queue *q);
 LEAT_API int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md);
 
 // leat_queue_receive leases up to max messages for the visibility timeout: no other receive gets
-// them until they are settled or the time is over. The delivery is counted before it is handed
-// out, so a message that kills its receiver is dead after deliveries_max tries.
-// Returns  how many, at once with what is there; 0 after timeout_ms. LEAT_EFULL (in_flight_max, or
+// them until they are settled or the time is over. The highest priority goes first, then the lowest
+// offset, in each partition by itself: partitions take turns. The delivery is counted before it is
+// handed out, so a message that kills its receiver is dead after deliveries_max tries. Returns  how
+// many, at once with what is there; 0 after timeout_ms. LEAT_EFULL (in_flight_max, or
 //          2^20 views are out), LEAT_EGONE, LEAT_ENOSPC, LEAT_EIO; LEAT_EDEADLK (jumping clock:
 //          nothing can ever come).
 // Owns     each message has a view, ended by settling or leat_message_release.
 // Threads  [any]
-// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack or the end of a lease.
+// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or of
+// a
+//          delay, or the turn of a group.
 LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max);
 
 // leat_queue_ack says that m is done: it is never delivered again. Ends the view, whatever it
@@ -1035,7 +1038,8 @@ LEAT_API int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms)
 
 typedef struct {
     uint64_t available, delayed, leased, moving, kept; // exact; moving: to the dead-letter queue;
-                                                       // kept: dead, without one
+                                                       // kept: dead, without one. Who waits
+                                                       // behind his group is available
     uint64_t done, dead, sent;                         // since the store was opened
 } leat_queue_stats;
 

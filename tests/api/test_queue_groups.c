@@ -189,6 +189,10 @@ Test(queue_groups, a_dead_one_lets_the_next_one_come) {
         ok(leat_message_release(mq, &n));
         done("b1");
         nothing();
+        kill_and_open(); // what is kept is in nobody's way
+        send("a3", 0, 0);
+        done("a3");
+        counts(0, 0, 0, letters ? 0 : 2);
         if (letters) { // the copies are of the group, and of no priority
             ok(leat_queue_open(mq, "dead", NULL, &dead));
             ok(leat_queue_send(dead, &(leat_record){ .value = LEAT_STR("plain"), .priority = 5 },
@@ -330,6 +334,32 @@ Test(queue_groups, a_head_that_is_deleted_lets_the_next_one_come) {
     ok(leat_close_all(mq, 0));
 }
 
+// There is no lease for the next one's delay: it counts as available until somebody looks at it,
+// and is not handed out early.
+Test(queue_groups, a_turn_without_a_lease_is_not_early_either) {
+    leat_topic *t;
+    open_memory();
+    ok(leat_topic_open(mq, "t", NULL, &t));
+    open_queue(&(leat_queue_options){ .topic = "t" });
+    send("a1", 0, 0);
+    send("b1", 0, 0);
+    send("b2", 9, 5 * SECOND);
+    send("a2", 0, 7 * SECOND);
+    counts(4, 0, 0, 0);
+    ok(leat_topic_delete_records(t, 0, 2));
+    nothing();
+    counts(0, 2, 0, 0);
+    ok(leat_clock_advance(mq, 5 * SECOND - 1));
+    nothing();
+    ok(leat_clock_advance(mq, 1));
+    done("b2");
+    ok(leat_clock_advance(mq, 2 * SECOND - 1));
+    nothing();
+    ok(leat_clock_advance(mq, 1));
+    done("a2");
+    ok(leat_close_all(mq, 0));
+}
+
 Test(queue_groups, stay_in_one_partition) {
     open_memory();
     open_queue(&(leat_queue_options){ .partitions = 4 });
@@ -341,6 +371,19 @@ Test(queue_groups, stay_in_one_partition) {
         gives(8, leat_queue_receive(q, 0, all, 24));
         for (int k = 0; k < 8; k++) {
             cr_assert_eq(((const char *)all[k].value.data)[1], '1' + i);
+            ok(leat_queue_ack(q, &all[k]));
+        }
+    }
+    ok(leat_topic_grow(leat_queue_topic(q), 8));
+    for (const char *g = "abcdefgh"; *g; g++) {
+        send((char[]){ *g, '4', 0 }, 9, 0);
+        send((char[]){ *g, '5', 0 }, 9, 0);
+    }
+    for (char number = '4'; number <= '5'; number++) {
+        leat_message all[16];
+        gives(8, leat_queue_receive(q, 0, all, 16));
+        for (int k = 0; k < 8; k++) {
+            cr_assert_eq(((const char *)all[k].value.data)[1], number);
             ok(leat_queue_ack(q, &all[k]));
         }
     }

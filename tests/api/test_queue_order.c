@@ -101,6 +101,68 @@ Test(queue_order, nine_comes_first_and_within_a_priority_the_oldest) {
     ok(leat_close_all(mq, 0));
 }
 
+// Priority orders what is in one partition; partitions take turns.
+Test(queue_order, partitions_take_turns_whatever_is_in_them) {
+    open_memory();
+    open_queue(&(leat_queue_options){ .partitions = 3 });
+    for (int i = 0; i < 30; i++)
+        ok(leat_queue_send(q,
+                           &(leat_record){ .value = LEAT_STR("v"),
+                                           .to_partition = LEAT_PARTITION(i % 3),
+                                           .priority = 9 - i % 3 * 4 },
+                           NULL));
+    for (int i = 0; i < 30; i++) {
+        take("v");
+        cr_assert_eq(m.partition, i % 3);
+        cr_assert_eq(m.offset, i / 3);
+    }
+    nothing();
+    ok(leat_close_all(mq, 0));
+}
+
+// A record that cannot be read counts as a plain one: the others come first, then who comes to it
+// is told, or it is left out.
+Test(queue_order, a_damaged_record_hides_none_of_a_higher_priority) {
+    static char value[100];
+    memset(value, 'v', sizeof value);
+    make_dir();
+    leat_options o = manual();
+    leat_topic *t;
+    ok(leat_open(dir, &o, &mq));
+    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .segment_bytes = 16384 }, &t));
+    leat_producer *p;
+    ok(leat_producer_open(mq, NULL, &p));
+    for (int i = 0; i < 400; i++) {
+        (void)snprintf(value, sizeof value, "%08d", i);
+        ok(leat_send(
+            p, t, &(leat_record){ .value = { value, sizeof value }, .priority = i % 2 + 4 }, NULL));
+    }
+    ok(leat_close_all(mq, 0));
+    char path[SCRATCH_PATH];
+    scratch_join(path, dir, "%d/0/%020d.log", 1, 0);
+    size_t size, at = 0;
+    unsigned char *bytes = scratch_read(path, &size);
+    while (memcmp(bytes + at, "00000010", 8) != 0)
+        at++;
+    free(bytes);
+    scratch_poke(path, at, "x", 1);
+    for (int skip = 0; skip < 2; skip++) {
+        o.flags = skip ? LEAT_SKIP_ROT : 0;
+        ok(leat_open(dir, &o, &mq));
+        open_queue(&(leat_queue_options){ .topic = "t" });
+        int got = 0, rc;
+        while ((rc = leat_queue_receive(q, 0, &m, 1)) == 1) {
+            cr_assert_eq(m.offset, got < 200 ? 2 * got + 1 : 2 * (got - 200) + (got < 205 ? 0 : 2));
+            ok(leat_message_release(mq, &m));
+            got++;
+        }
+        cr_assert_eq(rc, skip ? 0 : LEAT_ECORRUPT);
+        cr_assert_eq(got, skip ? 399 : 205);
+        ok(leat_close_all(mq, 0)); // and what was touched is looked at by the next open
+    }
+    drop_dir();
+}
+
 static leat_report told;
 static int32_t told_priority;
 static int64_t told_delay;
