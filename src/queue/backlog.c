@@ -16,7 +16,8 @@ struct backlog_wait {
 struct backlog_line {
     struct lt_node by_head, turn;
     int64_t head, not_before_ms;
-    struct backlog_wait *wait; // a ring: those behind the head, in order; some may be final by now
+    struct backlog_wait
+        *wait; // a ring: those behind the head, in order; some may not wait any more
     size_t first, count, room; // room: 0 or a power of 2
     size_t size;
     char group[];
@@ -151,7 +152,7 @@ static void backlog_next(struct lt_backlog *b, struct backlog_line *line) {
         line->first = (line->first + 1) & (line->room - 1);
         line->count--;
         if (!lt_window_finish(&b->plane[BACKLOG_WAIT], next.offset))
-            continue; // it is final since
+            continue; // it is final since, or has left
         lt_list_remove(&line->by_head);
         lt_list_remove(&line->turn);
         line->head = next.offset;
@@ -275,6 +276,8 @@ bool lt_backlog_give_back(struct lt_backlog *b, int64_t off) {
 }
 
 bool lt_backlog_hold(struct lt_backlog *b, int64_t off) {
+    if (b->planes && backlog_waits(b, off))
+        return lt_window_finish(&b->plane[BACKLOG_WAIT], off);
     return lt_window_hold(b->planes ? backlog_plane(b, off) : b->window, off);
 }
 
@@ -385,11 +388,10 @@ static bool backlog_check_line(const struct lt_backlog *b, const struct backlog_
         return false;
     for (size_t i = 0; i < line->count; i++) {
         int64_t off = line->wait[(line->first + i) & (line->room - 1)].offset;
-        bool waits = backlog_waits(b, off);
-        if (off <= before || waits != backlog_open_in(b->window, off))
+        if (off <= before)
             return false;
         before = off;
-        *waiting += waits;
+        *waiting += backlog_waits(b, off);
     }
     return true;
 }

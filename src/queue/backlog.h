@@ -10,8 +10,8 @@
 //   new          waiting    lt_backlog_admit
 //   available    held       lt_backlog_take, lt_backlog_hold
 //   held         available  lt_backlog_give_back
-//   waiting      held       lt_backlog_turn: the one before it is final, or was left
-//   any of them  final      lt_backlog_finish, lt_backlog_gap, lt_backlog_skip_to
+//   waiting      held       lt_backlog_turn: the one before it is final, or was left;
+//   lt_backlog_hold any of them  final      lt_backlog_finish, lt_backlog_gap, lt_backlog_skip_to
 //
 // The window knows of every offset whether it is held, available or final; what is available there
 // is of priority 4. Each other priority that occurs has a plane, a window of its own over the same
@@ -31,8 +31,9 @@
 //  1. The window's and the planes' own hold; no plane has a tail behind the window's.
 //  2. What is not final in a plane is held in the window, and in one plane of a priority only.
 //  3. Who waits is available in the plane of those who wait, and held where its priority says.
-//  4. A line has a head that is neither final nor waiting; those behind it who are not final wait,
-//     and nobody else does. It is found by its group, and by its head.
+//  4. A line has a head that is neither final nor waiting; who waits stands behind the head of one,
+//     in order; of those in it who do not wait any more nothing is asked. It is found by its group,
+//     and by its head.
 //  5. A line is among `turns` from when its head changed until lt_backlog_turn has told so.
 //
 // Threads: none of this locks; the owner's lock guards it.
@@ -89,8 +90,9 @@ static inline int64_t lt_backlog_peek(const struct lt_backlog *b, int64_t end) {
 // lt_backlog_take makes what lt_backlog_peek returned held.
 // Returns: false, with nothing changed, if it is neither available nor the tail.
 bool lt_backlog_take(struct lt_backlog *b, int64_t off);
-// lt_backlog_give_back makes off available, lt_backlog_hold makes it held again.
-// Returns: false, with nothing changed, unless it was held, or available.
+// lt_backlog_give_back makes off available, lt_backlog_hold makes it held again; one that waits
+// leaves its line by it, and the others need not wait for it.
+// Returns: false, with nothing changed, unless it was held, or available or waiting.
 bool lt_backlog_give_back(struct lt_backlog *b, int64_t off);
 bool lt_backlog_hold(struct lt_backlog *b, int64_t off);
 // lt_backlog_finish makes off final; its line, if it was the head of one, goes on.

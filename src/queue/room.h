@@ -6,12 +6,14 @@
 // lock; the word is stored first, so that a crash finds the change done or not begun.
 //
 // Invariants
-//  1. An offset in [head, tail) is available, or final, or kept, or has exactly one lease that is
-//     not lapsed. A lapsed lease's offset is available.
+//  1. An offset in [head, tail) is available, or waits behind its group, or is final, or kept, or
+//     has exactly one lease that is not lapsed. A lapsed lease's offset is available.
 //  2. The delivery count is stored before the message is handed out.
 //  3. DEAD is stored only after the copy in the dead-letter queue is durable.
 //  4. touched (slot) is at or behind every offset whose word is not 0.
 //  5. No lease stands below the head, but those of moves that are at work.
+//  6. Which messages are available, held or over is asked and changed through the backlog only; of
+//     the window in it head and tail are read. What makes one over is followed by lt_queue_turns.
 #ifndef LT_QUEUE_ROOM_H
 #define LT_QUEUE_ROOM_H
 
