@@ -960,6 +960,9 @@ LEAT_API int leat_reader_close(leat_reader *r);
 
 // ---- queue -------------------------------------------------------------------------------------
 
+enum { LEAT_UNCOUNTED = 1u }; // nack: the delivery does not count
+#define LEAT_BACKOFF (-3)     // nack: after a delay as the queue's backoff list says
+
 typedef struct {
     uint32_t flags;                // LEAT_MUST_EXIST, LEAT_ALTER
     int32_t acks;                  // of sends; 0: the store's
@@ -975,7 +978,10 @@ typedef struct {
     const char *dead_letter;       // a queue, created if missing; NULL: the dead stay in place
     int32_t settle_acks;           // 0: LEAT_ACKS_LOG; LEAT_ACKS_DISK: ack, nack and the end of the
                                    // dead survive power loss
-    int32_t pad_;
+    int32_t backoff_count;         // of the next: 1 to 16; 0: no list, or as it is; LEAT_ZERO: none
+    const int64_t *backoff_ms;     // how long a message waits after its n-th delivery, the last one
+                                   // again and again: 0 to 366 days. For nack with LEAT_BACKOFF,
+                                   // and for leases that run out; copied
     uint64_t reserved[8];
 } leat_queue_options;
 
@@ -1026,15 +1032,47 @@ LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message 
 LEAT_API int leat_queue_ack(leat_queue *q, leat_message *m);
 
 // leat_queue_nack gives m back, to be delivered again after delay_ms (0: at once; at most 366
-// days), or, when that was its last try, dead. Ends the view, whatever it returns. flags must be 0.
-// Returns  as leat_queue_ack.
+// days; LEAT_BACKOFF), or, when that was its last try, dead. With LEAT_UNCOUNTED in flags the
+// delivery counts for nothing, so it is never the last one: for what could not even be begun. Ends
+// the view, whatever it returns.
+// Returns  as leat_queue_ack; LEAT_EINVAL also for LEAT_BACKOFF of a queue without a list.
 // Threads  [any] [cb]
 LEAT_API int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t flags);
 
-// leat_queue_extend lets the lease of m end ms from now; 0 gives it back.
-// Returns  LEAT_ESTALE.
+// leat_queue_reject says that m is dead now, however often it was delivered: it goes to the
+// dead-letter queue with reason as its leat.reason (NULL: "rejected"; at most 255 bytes), or stays
+// in place without one. A move that ends only after another open says "rejected". Ends the view,
+// whatever it returns.
+// Returns  as leat_queue_ack; LEAT_ENOMEM (the lease stands).
+// Threads  [any] [cb]
+LEAT_API int leat_queue_reject(leat_queue *q, leat_message *m, const char *reason);
+
+// leat_queue_extend lets the lease of m end ms from now (at most 366 days); 0 gives it back.
+// Returns  LEAT_ESTALE; after a lease that ran out into a backoff also LEAT_EIO and LEAT_ENOSPC.
 // Threads  [any] [cb]
 LEAT_API int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms);
+
+// The same for n messages at once: each is settled by itself, in their order, under one lock and
+// with one sync. rcs[i] (rcs may be NULL) is what the call for m[i] alone would return. It ends the
+// views of all n, refused or not.
+// Returns  how many were refused, 0: none. < 0: the call as a whole is wrong (delay_ms, flags,
+//          reason, m NULL, n above INT32_MAX), or the store shut down: nothing was settled, all
+//          views stand. A sync that fails makes all those settled LEAT_EIO, and refused.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_ack_many(leat_queue *q, leat_message *m, size_t n, int *rcs);
+LEAT_API int leat_queue_nack_many(leat_queue *q, leat_message *m, size_t n, int64_t delay_ms,
+                                  uint32_t flags, int *rcs);
+LEAT_API int leat_queue_reject_many(leat_queue *q, leat_message *m, size_t n, const char *reason,
+                                    int *rcs);
+
+// The same by m.receipt alone, from anywhere: the view stays its holder's.
+// Returns  as the calls above; any number that is no receipt of q is LEAT_ESTALE.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_ack_receipt(leat_queue *q, uint64_t receipt);
+LEAT_API int leat_queue_nack_receipt(leat_queue *q, uint64_t receipt, int64_t delay_ms,
+                                     uint32_t flags);
+LEAT_API int leat_queue_reject_receipt(leat_queue *q, uint64_t receipt, const char *reason);
+LEAT_API int leat_queue_extend_receipt(leat_queue *q, uint64_t receipt, int64_t ms);
 
 typedef struct {
     uint64_t available, delayed, leased, moving, kept; // exact; moving: to the dead-letter queue;

@@ -47,7 +47,7 @@ enum {
     // (no topic): an error poisons what it is of, as a real one does
     LEAT_OP_SYNC = 3,
     LEAT_OP_RECEIVE = 4,
-    LEAT_OP_SETTLE = 5, // ack, nack, extend: the lease stands
+    LEAT_OP_SETTLE = 5, // ack, nack, reject, extend: the lease stands; for many: once, of the call
     LEAT_OP_COMMIT = 6,
     LEAT_OP_MEMORY = 7, // allocations: LEAT_ENOMEM, no topic, no delay; the last push counts
     LEAT_OP_PUBLISH = 8 // topic: the channel

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-// dead: the end of a message that was delivered deliveries_max times. With a dead-letter queue:
-// append there with where it comes from, durable, then store DEAD here. A crash in between moves
-// it once more; the double says the same origin. Never neither. Without one it is kept in place.
+// dead: the end of a message that was delivered deliveries_max times, or rejected. With a
+// dead-letter queue: append there with where it comes from, durable, then store DEAD here. A crash
+// in between moves it once more; the double says the same origin. Never neither. Without one it is
+// kept in place.
 #include "queue/room.h"
 
 #include <string.h>
@@ -67,7 +68,8 @@ void lt_queue_kill(leat_queue *q, struct lt_lease *lease) {
 
 // Appends the copy, or makes durable the one that was appended. *place: of one that is not durable
 // yet. Locks: none; the lease is the caller's, being neither listed nor due.
-static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to, uint64_t *place) {
+static int dead_send(leat_queue *q, const struct lt_lease *lease, const char *reason,
+                     leat_queue *to, uint64_t *place) {
     int64_t upto;
     struct lt_partition *placed = dead_placed(to->topic, lease->view, &upto);
     if (placed)
@@ -87,7 +89,7 @@ static int dead_send(leat_queue *q, const struct lt_lease *lease, leat_queue *to
                                       .kind = "leat.queue",
                                       .who = q->name,
                                       .deliveries = lease->deliveries,
-                                      .reason = "deliveries",
+                                      .reason = reason,
                                       .to = to->topic,
                                       .where = &to->where,
                                       .group = group };
@@ -136,8 +138,9 @@ void lt_queue_move(leat_queue *q) {
         int sent = 0;
         if (!(lease->view & DEAD_SAFE)) {
             uint64_t place = 0;
+            const char *reason = lt_reason_of(q, lease); // lives as long as the lease
             lt_unlock(&q->lock);
-            sent = dead_send(q, lease, to, &place);
+            sent = dead_send(q, lease, reason, to, &place);
             lt_lock(&q->lock);
             if (place != 0) // of this try only
                 lease->view = (lease->view & DEAD_TRIES) | place;
@@ -150,6 +153,6 @@ void lt_queue_move(leat_queue *q) {
     q->final_due = false;
     lt_unlock(&q->lock);
     if (disk)
-        lt_queue_settle_sync_all(q);
+        (void)lt_queue_settle_sync_all(q); // who settles next is told
     lt_queue_release(q);
 }

@@ -101,14 +101,17 @@ int lt_queue_settle_sync(leat_queue *q, uint32_t partition) {
     return rc == 0 ? 0 : LEAT_EIO; // whatever the reason: the word is stored, so "unknown"
 }
 
-void lt_queue_settle_sync_all(leat_queue *q) {
+int lt_queue_settle_sync_all(leat_queue *q) {
+    int first = 0;
     lt_lock(&q->lock);
     for (int32_t i = 0; i < q->count; i++) {
-        if (!lt_ledger_dirty(&lt_queue_part(q, i)->ledger, -1))
+        if (durable_is_clean(lt_queue_part(q, i)))
             continue;
         lt_unlock(&q->lock);
-        (void)lt_queue_settle_sync(q, (uint32_t)i); // who settles next is told
+        int rc = lt_queue_settle_sync(q, (uint32_t)i);
+        first = first ? first : rc;
         lt_lock(&q->lock);
     }
     lt_unlock(&q->lock);
+    return first;
 }

@@ -99,9 +99,9 @@ struct lt_lease *lt_leases_find(const struct lt_leases *l, uint64_t receipt) {
     if (slot >= l->made)
         return NULL;
     struct lt_lease *lease = leases_at(l, (uint32_t)slot);
-    if (lease->state != LT_LEASE_LEASED || lt_lease_receipt(lease) != receipt)
+    if (lease->state != LT_LEASE_LEASED && !lease->lingers)
         return NULL;
-    return lease;
+    return lt_lease_receipt(lease) == receipt ? lease : NULL;
 }
 
 static void leases_count(struct lt_leases *l, struct lt_lease *lease, int state) {
@@ -138,6 +138,7 @@ static void leases_wait(struct lt_leases *l, struct lt_lease *lease) {
 void lt_leases_set(struct lt_leases *l, struct lt_lease *lease, int state, int64_t due_ns) {
     leases_count(l, lease, state);
     leases_unwait(l, lease);
+    lease->lingers = false;
     lease->due_ns = due_ns;
     lease->order = ++l->order;
     if (due_ns != LT_LEASE_NEVER)
@@ -151,6 +152,7 @@ void lt_leases_remove(struct lt_leases *l, struct lt_lease *lease) {
     leases_unwait(l, lease);
     lt_list_remove(&lease->link);
     lt_list_push_back(&l->free, &lease->link);
+    lease->lingers = false;
     lease->generation = 0;
 }
 
@@ -200,6 +202,8 @@ static bool leases_check_slot(const struct lt_leases *l, uint32_t slot) {
     if (is_free != (lease->generation == 0) || lease->generation > LT_LEASE_GENERATION_MAX)
         return false;
     if (heaped && lt_node_linked(&lease->run))
+        return false;
+    if (lease->lingers && lease->state != LT_LEASE_DELAYED)
         return false;
     if (is_free && (waits || !lt_node_linked(&lease->link)))
         return false;

@@ -32,6 +32,7 @@
 //  4. Each run is in order of (due, order).
 //  5. The heap has a place for each slot below room.
 //  6. count[s] leases below made are in state s.
+//  7. A lease that lingers is DELAYED.
 //
 // Threads: none of this locks; the owner's lock guards it and all its leases.
 #ifndef LT_QUEUE_LEASES_H
@@ -59,8 +60,9 @@ enum {
     LT_LEASE_STATES
 };
 
-// One message in flight or waiting. The caller may write view and deliveries, and use link for a
-// list of its own while the lease is not FREE; everything else is set through the functions below.
+// One message in flight or waiting. The caller may write view, deliveries and lingers, and use
+// link for a list of its own while the lease is not FREE; everything else is set through the
+// functions below.
 struct lt_lease {
     uint64_t generation; // of this hand-out, 1 .. LT_LEASE_GENERATION_MAX; 0 when FREE
     int64_t offset;      // in the partition
@@ -71,6 +73,7 @@ struct lt_lease {
     uint32_t slot; // its own number, the upper 24 bits of the receipt
     uint16_t deliveries;
     uint8_t state; // LT_LEASE_...
+    bool lingers;  // the caller's, lt_leases_set unsets it: DELAYED, but the receipt is still good
     struct lt_heap_node node;
     struct lt_node run;
     struct lt_node link; // in the list of free slots, or the caller's
@@ -116,8 +119,8 @@ static inline uint64_t lt_lease_receipt(const struct lt_lease *lease) {
 }
 
 // lt_leases_find returns the lease of a receipt that is still good.
-// Returns: NULL if it is stale, forged, or its message is not LEASED any more. A lease which has
-// fallen due is found for as long as the caller leaves it LEASED.
+// Returns: NULL if it is stale, forged, or its message is not LEASED any more, and does not linger.
+// A lease which has fallen due is found for as long as the caller leaves it LEASED.
 struct lt_lease *lt_leases_find(const struct lt_leases *l, uint64_t receipt);
 
 // lt_leases_set gives lease, which is not FREE, another state (not FREE) and due time, and a new

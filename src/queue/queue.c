@@ -30,6 +30,7 @@ void lt_queue_plan(leat_queue *q) {
 void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease) {
     if (lease->state == LT_LEASE_LEASED)
         (void)lt_lapsed_remove(&q->lapsed, lease);
+    lt_reason_drop(q, lease);
     lt_leases_remove(&q->leases, lease);
 }
 
@@ -89,6 +90,7 @@ static void queue_free(leat_queue *q) {
         lt_backlog_fini(&lt_queue_part(q, i)->backlog);
         lt_window_fini(&lt_queue_part(q, i)->window);
     }
+    lt_reasons_fini(q);
     lt_lapsed_fini(&q->lapsed);
     lt_leases_fini(&q->leases);
     if (!lt_forked(mq)) // it would wait for a thread of the parent that waits in it
@@ -151,6 +153,7 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
     lt_list_init(&q->line);
     lt_leases_init(&q->leases, &mq->mem, 0);
     lt_lapsed_init(&q->lapsed, &mq->mem);
+    lt_map_init(&q->reasons, &mq->mem, id);
     lt_stretch_init(&q->parts, &mq->mem, sizeof(struct lt_queue_part), 1);
     if (lt_queue_catch_up(q) != 0) {
         lt_due_end(mq, &q->due);

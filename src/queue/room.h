@@ -17,6 +17,7 @@
 #ifndef LT_QUEUE_ROOM_H
 #define LT_QUEUE_ROOM_H
 
+#include "base/map.h"
 #include "queue/backlog.h"
 #include "queue/lapsed.h"
 #include "queue/leases.h"
@@ -28,7 +29,9 @@ enum {
     LT_QUEUES_MAX = 65535,
     LT_QUEUES_PER_TOPIC = 64,
     LT_IN_FLIGHT = 1000000,
-    LT_TOUCH_AHEAD = 1024 // offsets that a slot store covers
+    LT_TOUCH_AHEAD = 1024, // offsets that a slot store covers
+    LT_BACKOFFS = 16,
+    LT_REASON_MAX = 255
 };
 
 struct lt_queues {
@@ -57,6 +60,8 @@ struct lt_queue_settings {
     int32_t settle_acks;          // 0: LEAT_ACKS_LOG
     int64_t visibility_ms, in_flight_max, delay_ms;
     char dead_letter[250]; // "": none
+    int32_t backoff_count; // 0: none
+    int64_t backoff_ms[LT_BACKOFFS];
 };
 
 struct leat_queue {
@@ -78,6 +83,7 @@ struct leat_queue {
     struct lt_leases leases;
     struct lt_lapsed lapsed;
     struct lt_list moving;               // leases to be moved now, by link
+    struct lt_map reasons;               // of rejected messages that are MOVING, by slot
     struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
     uint64_t kept, done, died, sent, received;
@@ -171,6 +177,16 @@ int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_
                   uint64_t *delayed);
 
 // ---- settle.c
+enum { LT_SETTLE_ACK, LT_SETTLE_NACK, LT_SETTLE_REJECT, LT_SETTLE_EXTEND };
+struct lt_settle {
+    int kind;
+    uint32_t flags;     // of nack
+    int64_t ms;         // of nack, LEAT_BACKOFF if there is a list, and extend
+    const char *reason; // of reject; NULL: none
+};
+// lt_settle settles the delivery of a receipt, whose partition it tells. Locks: queue.
+// Returns  LEAT_ESTALE, LEAT_EPOISONED; LEAT_EIO, LEAT_ENOSPC, LEAT_ENOMEM (reject): it stands.
+int lt_settle(leat_queue *q, uint64_t receipt, const struct lt_settle *s, uint32_t *partition);
 void lt_queue_fall_due(leat *mq, struct lt_due *due);
 // lt_queue_finished makes an offset final, its word says so already. Locks: queue.
 void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset);
@@ -194,8 +210,17 @@ int lt_queue_settle_check(const leat_queue *q);
 // all that finding them again rests on; at acks LOG at once. Locks: none.
 // Returns  LEAT_EIO: unknown.
 int lt_queue_settle_sync(leat_queue *q, uint32_t partition);
-// lt_queue_settle_sync_all is that for every partition with unsynced words.
-void lt_queue_settle_sync_all(leat_queue *q);
+// lt_queue_settle_sync_all is that for every partition.
+int lt_queue_settle_sync_all(leat_queue *q);
+
+// ---- reason.c. Locks: queue
+// lt_reason_keep remembers why a message is rejected, until its lease goes; NULL: "rejected".
+// Returns  LEAT_ENOMEM.
+int lt_reason_keep(leat_queue *q, const struct lt_lease *lease, const char *reason);
+void lt_reason_drop(leat_queue *q, const struct lt_lease *lease);
+// lt_reason_of is what the copy in the dead-letter queue says. Owns: q, until the lease goes.
+const char *lt_reason_of(const leat_queue *q, const struct lt_lease *lease);
+void lt_reasons_fini(leat_queue *q);
 
 // ---- dead.c
 // lt_queue_kill begins the end of a message that was delivered often enough: to the dead-letter

@@ -12,7 +12,7 @@ enum { SETTINGS_NOTE_HEAD = 32, SETTINGS_FIELDS = 8, SETTINGS_VALUES = 16 };
 //
 // A head, two names, then fields, each only if it is set: tag u8, count u8 (1 to 16), that many
 // i64. Tags are for ever.
-enum { SETTINGS_DELAY = 2 };
+enum { SETTINGS_BACKOFF = 1, SETTINGS_DELAY = 2 };
 
 static uint8_t *settings_put(uint8_t *at, uint8_t tag, const int64_t *values, int32_t n) {
     if (n == 0)
@@ -41,6 +41,7 @@ int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) 
     lt_put_u16(at, (uint16_t)dead);
     memcpy(at + 2, set->dead_letter, dead);
     at += 2 + dead;
+    at = settings_put(at, SETTINGS_BACKOFF, set->backoff_ms, set->backoff_count);
     at = settings_put(at, SETTINGS_DELAY, &set->delay_ms, set->delay_ms != 0);
     return lt_manifest_note(&q->mq->log->manifest, LT_NOTE_QUEUE, q->id, body, (size_t)(at - body));
 }
@@ -71,6 +72,10 @@ static bool settings_read_field(const uint8_t **at, const uint8_t *end,
         values[i] = (int64_t)lt_get_u64(*at + 2 + 8 * i);
     *at += 2 + 8 * n;
     switch (tag) {
+    case SETTINGS_BACKOFF:
+        set->backoff_count = n;
+        memcpy(set->backoff_ms, values, (size_t)n * sizeof values[0]);
+        return true;
     case SETTINGS_DELAY:
         set->delay_ms = values[0];
         return n == 1;
@@ -83,22 +88,31 @@ static bool settings_acks_sound(int32_t acks) {
     return acks == LEAT_ACKS_DEFAULT || acks == LEAT_ACKS_LOG || acks == LEAT_ACKS_DISK;
 }
 
+// Returns the first entry that is not a delay, or n.
+static int32_t settings_backoff_sound(const int64_t *ms, int32_t n) {
+    for (int32_t i = 0; i < n; i++)
+        if (ms[i] < 0 || ms[i] > LT_DELAY_MAX_MS)
+            return i;
+    return n;
+}
+
 static bool settings_sound(const struct lt_queue_settings *set) {
     return lt_acks_sound(set->acks) && settings_acks_sound(set->settle_acks) &&
            set->deliveries_max >= 0 && set->deliveries_max <= (int32_t)LT_WORD_DELIVERIES_MAX &&
            set->delay_ms >= 0 && set->delay_ms <= LT_DELAY_MAX_MS && set->visibility_ms > 0 &&
            set->visibility_ms <= LT_DELAY_MAX_MS && set->in_flight_max > 0 &&
-           set->in_flight_max <= LT_LEASE_SLOTS_MAX;
+           set->in_flight_max <= LT_LEASE_SLOTS_MAX &&
+           settings_backoff_sound(set->backoff_ms, set->backoff_count) == set->backoff_count;
 }
 
 int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint32_t *topic_id,
                      struct lt_queue_settings *set) {
     const uint8_t *at = note->body + SETTINGS_NOTE_HEAD, *end = note->body + note->size;
+    memset(set, 0, sizeof *set);
     if (note->size < SETTINGS_NOTE_HEAD || !settings_read_name(&at, end, name) ||
         !settings_read_name(&at, end, set->dead_letter) || lt_check_name("queue", name) != 0)
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of queue id %u is unsound", mq->dir,
                        note->id);
-    set->delay_ms = 0;
     bool fields = true;
     while (fields && at < end)
         fields = settings_read_field(&at, end, set);
@@ -116,13 +130,26 @@ int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint3
 
 // ---- options
 
+static int settings_check_backoff(const char *name, const leat_queue_options *o) {
+    int32_t n = o->backoff_count;
+    if ((n <= 0 || n > LT_BACKOFFS || !o->backoff_ms) &&
+        ((n != 0 && n != LEAT_ZERO) || o->backoff_ms))
+        return lt_fail(LEAT_EINVAL, "queue %s: backoff_count is %d%s; 1 to %d, of a list", name, n,
+                       o->backoff_ms ? "" : " and backoff_ms NULL", LT_BACKOFFS);
+    int32_t sound = n > 0 ? settings_backoff_sound(o->backoff_ms, n) : n;
+    if (sound != n)
+        return lt_fail(LEAT_EINVAL, "queue %s: backoff_ms[%d] is %lld; 0 to 366 days", name, sound,
+                       (long long)o->backoff_ms[sound]);
+    return 0;
+}
+
 int lt_settings_check(const char *name, const leat_queue_options *o) {
     int rc = lt_check_reserved("queue options", o->reserved, 8);
     if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
         rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
     if (rc == 0 && !lt_acks_sound(o->acks))
         rc = lt_fail(LEAT_EINVAL, "queue %s: acks is %d", name, o->acks);
-    if (rc == 0 && (!settings_acks_sound(o->settle_acks) || o->pad_ != 0))
+    if (rc == 0 && !settings_acks_sound(o->settle_acks))
         rc = lt_fail(LEAT_EINVAL, "queue %s: settle_acks is %d", name, o->settle_acks);
     if (rc == 0 && (o->deliveries_max < LEAT_UNLIMITED || o->deliveries_max > 4095))
         rc = lt_fail(LEAT_EINVAL, "queue %s: deliveries_max is %d; 1 to 4095", name,
@@ -139,6 +166,8 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
     if (rc == 0 && (o->in_flight_max < 0 || o->in_flight_max > LT_LEASE_SLOTS_MAX))
         rc = lt_fail(LEAT_EINVAL, "queue %s: in_flight_max is %lld; 1 to %u", name,
                      (long long)o->in_flight_max, LT_LEASE_SLOTS_MAX);
+    if (rc == 0)
+        rc = settings_check_backoff(name, o);
     if (rc == 0 && o->topic)
         rc = lt_check_name("topic", o->topic);
     if (rc == 0 && o->dead_letter)
@@ -161,6 +190,18 @@ void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *se
         set->in_flight_max = o->in_flight_max;
     if (o->dead_letter)
         memcpy(set->dead_letter, o->dead_letter, strlen(o->dead_letter) + 1);
+    if (o->backoff_count)
+        set->backoff_count = o->backoff_count > 0 ? o->backoff_count : 0;
+    if (o->backoff_count > 0)
+        memcpy(set->backoff_ms, o->backoff_ms,
+               (size_t)o->backoff_count * sizeof set->backoff_ms[0]);
+}
+
+static bool settings_same_backoff(const struct lt_queue_settings *a,
+                                  const struct lt_queue_settings *b) {
+    return a->backoff_count == b->backoff_count &&
+           memcmp(a->backoff_ms, b->backoff_ms,
+                  (size_t)a->backoff_count * sizeof a->backoff_ms[0]) == 0;
 }
 
 static int settings_differ(const leat_queue *q, const char *field) {
@@ -181,6 +222,7 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
                         : want.delay_ms != q->set.delay_ms             ? "delay_ms"
                         : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"
                         : strcmp(want.dead_letter, q->set.dead_letter) != 0 ? "dead_letter"
+                        : !settings_same_backoff(&want, &q->set)            ? "backoff_ms"
                                                                             : NULL;
     *change = field != NULL;
     return field && !(o->flags & LEAT_ALTER) ? settings_differ(q, field) : 0;

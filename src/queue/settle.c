@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-// settle: ack, nack, extend, and what happens when time is over. None of it allocates. The word is
-// stored first; if that fails the lease stands as it was.
-#include "leat_test.h"
+// settle: the steps of ack, nack, reject and extend, and what happens when time is over. Only
+// reject allocates, before anything changes. The word is stored first; if that fails the lease
+// stands as it was. A lease that ran out is lapsed (its message is available again) or, where the
+// queue has a backoff list, lingers (its message is delayed): either way its receipt settles.
 #include "queue/room.h"
 
 // ---- shared steps. Locks: the queue's
@@ -10,16 +11,16 @@ static struct lt_queue_part *settle_part(leat_queue *q, const struct lt_lease *l
     return lt_queue_part(q, lease->partition);
 }
 
-static int settle_find(leat_queue *q, const leat_message *m, struct lt_lease **lease) {
-    *lease = lt_leases_find(&q->leases, m->receipt);
+static int settle_find(leat_queue *q, uint64_t receipt, struct lt_lease **lease) {
+    *lease = lt_leases_find(&q->leases, receipt);
     if (*lease && (*lease)->offset < atomic_load(&settle_part(q, *lease)->p->begin)) {
         lt_queue_follow(q, settle_part(q, *lease));
         *lease = NULL; // the record is gone
     }
     if (*lease)
         return 0;
-    return lt_fail(LEAT_ESTALE, "queue %s: the receipt of offset %lld is not valid any more",
-                   q->name, (long long)m->offset);
+    return lt_fail(LEAT_ESTALE, "queue %s: the receipt %llu is not valid", q->name,
+                   (unsigned long long)receipt);
 }
 
 void lt_queue_tell_head(struct lt_queue_part *part) {
@@ -58,6 +59,17 @@ void lt_queue_release(leat_queue *q) {
     lt_unlock(&q->lock);
 }
 
+// Stores that a message is to be delivered, delay_ms from now.
+static int settle_store_live(leat_queue *q, const struct lt_lease *lease, uint32_t deliveries,
+                             int64_t delay_ms) {
+    struct lt_ledger *l = &settle_part(q, lease)->ledger;
+    int64_t not_before = 0;
+    if (delay_ms > 0 && __builtin_add_overflow(lt_wall_ms(q->mq), delay_ms, &not_before))
+        not_before = INT64_MAX;
+    return lt_ledger_store_live(l, lt_ledger_find(l, lease->offset), lease->offset, LT_WORD_LIVE,
+                                deliveries, not_before);
+}
+
 // Makes a leased or lapsed message available at once.
 static void settle_give_back(leat_queue *q, struct lt_lease *lease) {
     (void)lt_backlog_give_back(&settle_part(q, lease)->backlog, lease->offset);
@@ -66,6 +78,12 @@ static void settle_give_back(leat_queue *q, struct lt_lease *lease) {
 
 static bool settle_was_last_try(const leat_queue *q, const struct lt_lease *lease) {
     return q->set.deliveries_max > 0 && lease->deliveries >= q->set.deliveries_max;
+}
+
+// What the backoff list says about the delivery that ends; 0 without a list.
+static int64_t settle_backoff(const leat_queue *q, const struct lt_lease *lease) {
+    int32_t n = q->set.backoff_count, last = lease->deliveries < n ? lease->deliveries : n;
+    return last > 0 ? q->set.backoff_ms[last - 1] : 0;
 }
 
 // A lapsed lease that is renewed takes its message back from those available.
@@ -108,20 +126,13 @@ void lt_queue_follow(leat_queue *q, struct lt_queue_part *part) {
     lt_queue_trace(q, "gone", (uint32_t)part->p->number, begin, 0);
 }
 
-// ---- the three
+// ---- the four. Each stores the word first
 
-static int settle_ack(leat_queue *q, const leat_message *m, uint32_t *partition) {
-    struct lt_lease *lease;
-    int rc = settle_find(q, m, &lease);
-    if (rc == 0)
-        rc = lt_queue_settle_check(q);
-    if (rc != 0)
-        return rc;
+static int settle_ack(leat_queue *q, struct lt_lease *lease) {
     struct lt_queue_part *part = settle_part(q, lease);
-    *partition = lease->partition;
     int64_t offset = lease->offset;
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    rc = lt_ledger_store_final(&part->ledger, sheet, offset, LT_WORD_DONE);
+    int rc = lt_ledger_store_final(&part->ledger, sheet, offset, LT_WORD_DONE);
     if (rc != 0)
         return rc;
     lt_queue_trace(q, "ack", lease->partition, offset, 0);
@@ -131,73 +142,131 @@ static int settle_ack(leat_queue *q, const leat_message *m, uint32_t *partition)
     return 0;
 }
 
-static int settle_nack(leat_queue *q, const leat_message *m, int64_t delay_ms,
-                       uint32_t *partition) {
-    struct lt_lease *lease;
-    int rc = settle_find(q, m, &lease);
-    if (rc == 0)
-        rc = lt_queue_settle_check(q);
-    if (rc != 0)
-        return rc;
-    *partition = lease->partition;
-    lt_queue_trace(q, "nack", lease->partition, lease->offset, 0);
-    if (settle_was_last_try(q, lease)) {
+static int settle_nack(leat_queue *q, struct lt_lease *lease, const struct lt_settle *s) {
+    bool counted = !(s->flags & LEAT_UNCOUNTED);
+    if (counted && settle_was_last_try(q, lease)) {
+        lt_queue_trace(q, "nack", lease->partition, lease->offset, 0);
         settle_reclaim(q, lease);
         lt_queue_kill(q, lease);
         return 0;
     }
+    int64_t delay_ms = s->ms == LEAT_BACKOFF ? settle_backoff(q, lease) : s->ms;
+    uint32_t deliveries = lease->deliveries;
+    if (!counted && deliveries > 0)
+        deliveries--;
+    // Handing it out has stored the count, and no delay.
+    bool said = delay_ms == 0 && counted && !lease->lingers;
+    int rc = said ? 0 : settle_store_live(q, lease, deliveries, delay_ms);
+    if (rc != 0)
+        return rc;
+    lt_queue_trace(q, "nack", lease->partition, lease->offset, 0);
     if (delay_ms == 0) {
         settle_give_back(q, lease);
         return 0;
     }
-    struct lt_queue_part *part = settle_part(q, lease);
-    struct lt_sheet *sheet = lt_ledger_find(&part->ledger, lease->offset);
-    int64_t not_before;
-    if (__builtin_add_overflow(lt_wall_ms(q->mq), delay_ms, &not_before))
-        not_before = INT64_MAX;
-    rc = lt_ledger_store_live(&part->ledger, sheet, lease->offset, LT_WORD_LIVE, lease->deliveries,
-                              not_before);
-    if (rc != 0)
-        return rc;
     settle_reclaim(q, lease);
+    lease->deliveries = (uint16_t)deliveries;
     lt_leases_set(&q->leases, lease, LT_LEASE_DELAYED, lt_add_ms(lt_now_ns(q->mq), delay_ms));
     return 0;
 }
 
-static int settle_extend(leat_queue *q, const leat_message *m, int64_t ms) {
-    struct lt_lease *lease;
-    int rc = settle_find(q, m, &lease);
+static int settle_reject(leat_queue *q, struct lt_lease *lease, const struct lt_settle *s) {
+    struct lt_ledger *l = &settle_part(q, lease)->ledger;
+    int rc = lt_reason_keep(q, lease, s->reason);
     if (rc != 0)
         return rc;
+    // Its count does not say that it is dead, so the word must.
+    rc = lt_ledger_store_live(l, lt_ledger_find(l, lease->offset), lease->offset,
+                              q->dead ? LT_WORD_MOVING : LT_WORD_KEPT, lease->deliveries, 0);
+    if (rc != 0) {
+        lt_reason_drop(q, lease);
+        return rc;
+    }
+    lt_queue_trace(q, "reject", lease->partition, lease->offset, 0);
+    settle_reclaim(q, lease);
+    lt_queue_kill(q, lease);
+    return 0;
+}
+
+static int settle_extend(leat_queue *q, struct lt_lease *lease, int64_t ms) {
     if (ms == 0 && settle_was_last_try(q, lease)) {
         settle_reclaim(q, lease);
         lt_queue_kill(q, lease);
-    } else if (ms == 0) {
-        settle_give_back(q, lease);
-    } else {
-        settle_reclaim(q, lease);
-        lt_leases_set(&q->leases, lease, LT_LEASE_LEASED, lt_add_ms(lt_now_ns(q->mq), ms));
+        return 0;
     }
+    // What is in flight when the store stops is available at the next open: the word said "later".
+    int rc = lease->lingers ? settle_store_live(q, lease, lease->deliveries, 0) : 0;
+    if (rc != 0)
+        return rc;
+    if (ms == 0) {
+        settle_give_back(q, lease);
+        return 0;
+    }
+    settle_reclaim(q, lease);
+    lt_leases_set(&q->leases, lease, LT_LEASE_LEASED, lt_add_ms(lt_now_ns(q->mq), ms));
     return 0;
+}
+
+int lt_settle(leat_queue *q, uint64_t receipt, const struct lt_settle *s, uint32_t *partition) {
+    struct lt_lease *lease;
+    int rc = settle_find(q, receipt, &lease);
+    if (rc == 0 && s->kind != LT_SETTLE_EXTEND)
+        rc = lt_queue_settle_check(q);
+    if (rc != 0)
+        return rc;
+    *partition = lease->partition;
+    switch (s->kind) {
+    case LT_SETTLE_ACK:
+        return settle_ack(q, lease);
+    case LT_SETTLE_NACK:
+        return settle_nack(q, lease, s);
+    case LT_SETTLE_REJECT:
+        return settle_reject(q, lease, s);
+    default:
+        return settle_extend(q, lease, s->ms);
+    }
 }
 
 // ---- time is over
 
-static void settle_one_due(leat_queue *q, struct lt_lease *lease) {
-    struct lt_queue_part *part = settle_part(q, lease);
+// The message is available again, its receipt good until it is handed out.
+static void settle_lapse(leat_queue *q, struct lt_lease *lease) {
+    (void)lt_backlog_give_back(&settle_part(q, lease)->backlog, lease->offset);
+    lt_lapsed_add(&q->lapsed, lease);
+}
+
+// A lease ended at `at` without a word. That the list's delay may not be stored is no reason not to
+// keep it: an open would only forget it.
+static void settle_expire(leat_queue *q, struct lt_lease *lease, int64_t now, int64_t at) {
+    int64_t delay_ms = settle_backoff(q, lease);
+    if (settle_was_last_try(q, lease)) {
+        lt_queue_kill(q, lease);
+        return;
+    }
+    int64_t due = lt_add_ms(at, delay_ms);
+    if (delay_ms == 0 || due <= now) {
+        settle_lapse(q, lease);
+        return;
+    }
+    (void)settle_store_live(q, lease, lease->deliveries, (due - now + 999999) / 1000000);
+    lt_leases_set(&q->leases, lease, LT_LEASE_DELAYED, due);
+    lease->lingers = true;
+}
+
+static void settle_one_due(leat_queue *q, struct lt_lease *lease, int64_t now, int64_t at) {
     if (lease->state == LT_LEASE_MOVING) {
         lt_list_push_back(&q->moving, &lease->link);
         return;
     }
     lt_queue_trace(q, lease->state == LT_LEASE_LEASED ? "expire" : "due", lease->partition,
                    lease->offset, 0);
-    if (lease->state == LT_LEASE_DELAYED) {
-        settle_give_back(q, lease);
-    } else if (settle_was_last_try(q, lease)) {
-        lt_queue_kill(q, lease);
+    if (lease->state == LT_LEASE_LEASED) {
+        settle_expire(q, lease, now, at);
+    } else if (lease->lingers) {
+        lt_leases_set(&q->leases, lease, LT_LEASE_LEASED, LT_LEASE_NEVER);
+        settle_lapse(q, lease);
     } else {
-        (void)lt_backlog_give_back(&part->backlog, lease->offset);
-        lt_lapsed_add(&q->lapsed, lease);
+        settle_give_back(q, lease);
     }
 }
 
@@ -205,10 +274,10 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
     leat_queue *q = LT_CONTAINER(due, leat_queue, due);
     lt_lock(&q->lock);
     q->planned = LT_NEVER;
-    int64_t now = lt_now_ns(mq);
-    struct lt_lease *lease;
-    while ((lease = lt_leases_pop_due(&q->leases, now)))
-        settle_one_due(q, lease);
+    int64_t now = lt_now_ns(mq), at;
+    // A lease that ended long ago, while nobody looked, has waited since then.
+    while (lt_leases_next_due(&q->leases, &at) && at <= now)
+        settle_one_due(q, lt_leases_pop_due(&q->leases, now), now, at);
     for (int32_t i = 0; q->set.delay_ms > 0 && i < q->count; i++)
         if (lt_queue_part(q, i)->tail_due <= now) // who is woken looks at it
             lt_queue_part(q, i)->tail_due = LT_NEVER;
@@ -216,89 +285,4 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
     lt_unlock(&q->lock);
     lt_queue_wake(q);
     lt_queue_move(q);
-}
-
-// ---- public
-
-// On success lt_end follows.
-static int settle_enter(leat_queue *q, const leat_message *m, const char *what) {
-    int rc = lt_begin(q ? q->mq : NULL, LT_CALL_CB);
-    if (rc != 0)
-        return rc;
-    if (!m)
-        rc = lt_fail(LEAT_EINVAL, "%s: the message is NULL", what);
-    if (rc == 0)
-        rc = lt_fault(q->mq, LEAT_OP_SETTLE, q->name, -1, true);
-    if (rc != 0)
-        return lt_end(q->mq, rc);
-    lt_due_fire(q->mq);
-    return 0;
-}
-
-static int settle_check_ms(const char *what, int64_t ms) {
-    if (ms >= 0 && ms <= LT_DELAY_MAX_MS)
-        return 0;
-    return lt_fail(LEAT_EINVAL, "%s: %lld ms; 0 to 366 days", what, (long long)ms);
-}
-
-// Settling ends the view of m whatever else happens; that it was ended before is no error.
-static void settle_end_view(leat_queue *q, const leat_message *m) {
-    if (q && m && m->view != 0 && !lt_forked(q->mq))
-        (void)lt_pin_end(q->mq, m->view, LT_PIN_VIEW | LT_PIN_HELD);
-}
-
-int leat_queue_ack(leat_queue *q, leat_message *m) {
-    settle_end_view(q, m);
-    int rc = settle_enter(q, m, "ack");
-    if (rc != 0)
-        return rc;
-    uint32_t partition = 0;
-    lt_lock(&q->lock);
-    rc = settle_ack(q, m, &partition);
-    bool release = q->release_due, disk = rc == 0 && lt_queue_settles_on_disk(q);
-    lt_queue_plan(q);
-    lt_unlock(&q->lock);
-    if (disk)
-        rc = lt_queue_settle_sync(q, partition);
-    if (release || disk)
-        lt_queue_release(q);
-    (void)lt_end(q->mq, rc);
-    return rc;
-}
-
-int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t flags) {
-    settle_end_view(q, m);
-    int rc = settle_enter(q, m, "nack");
-    if (rc != 0)
-        return rc;
-    rc = settle_check_ms("nack", delay_ms);
-    if (rc == 0 && flags != 0)
-        rc = lt_fail(LEAT_EINVAL, "nack: unknown flags %#x", flags);
-    if (rc != 0)
-        return lt_end(q->mq, rc);
-    uint32_t partition = 0;
-    lt_lock(&q->lock);
-    rc = settle_nack(q, m, delay_ms, &partition);
-    bool disk = rc == 0 && lt_queue_settles_on_disk(q);
-    lt_queue_plan(q);
-    lt_unlock(&q->lock);
-    lt_queue_wake(q);
-    lt_queue_move(q);
-    return lt_end(q->mq, disk ? lt_queue_settle_sync(q, partition) : rc);
-}
-
-int leat_queue_extend(leat_queue *q, const leat_message *m, int64_t ms) {
-    int rc = settle_enter(q, m, "extend");
-    if (rc != 0)
-        return rc;
-    rc = settle_check_ms("extend", ms);
-    if (rc != 0)
-        return lt_end(q->mq, rc);
-    lt_lock(&q->lock);
-    rc = settle_extend(q, m, ms);
-    lt_queue_plan(q);
-    lt_unlock(&q->lock);
-    lt_queue_wake(q);
-    lt_queue_move(q);
-    return lt_end(q->mq, rc);
 }

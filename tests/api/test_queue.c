@@ -125,7 +125,7 @@ Test(queue, nack_gives_back_at_once_or_after_a_delay) {
     take(q, &m, "a", 3);
     fails(LEAT_EINVAL, leat_queue_nack(q, &m, -1, 0));
     fails(LEAT_EINVAL, leat_queue_nack(q, &m, 367LL * 24 * HOUR, 0));
-    fails(LEAT_EINVAL, leat_queue_nack(q, &m, 0, 1));
+    fails(LEAT_EINVAL, leat_queue_nack(q, &m, 0, 2));
     ok(leat_queue_ack(q, &m)); // the lease stood
     ok(leat_close_all(mq, 0));
 }
