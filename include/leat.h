@@ -1015,10 +1015,33 @@ LEAT_API int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata 
 //          nothing can ever come).
 // Owns     each message has a view, ended by settling or leat_message_release.
 // Threads  [any]
-// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or of
-// a
+// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or of a
 //          delay, or the turn of a group.
 LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max);
+
+typedef struct {
+    int64_t visibility_timeout_ms; // of this receive; 0: the queue's; at most 366 days
+    const char *who;               // for explain; NULL: nobody. 63 bytes are kept, of at most 255
+                                   // names that have messages of a queue at a time
+    uint64_t reserved[2];
+} leat_receive_options;
+
+// leat_queue_receive_with is leat_queue_receive with a visibility timeout and a name of its own.
+LEAT_API int leat_queue_receive_with(leat_queue *q, int64_t timeout_ms,
+                                     const leat_receive_options *o, leat_message *m, size_t max);
+
+// leat_queue_wakeup makes every receive that waits return 0, with nothing taken. Nothing is left
+// for receives that begin later.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_wakeup(leat_queue *q);
+
+// leat_queue_fd returns a descriptor for poll(2) that is readable while a receive may return
+// something. It goes dark when a receive without a timeout, or at the end of it, has found nothing,
+// so receive until 0; it may be readable for nothing, and stays so after leat_shutdown.
+// Returns  the descriptor, >= 0, always the same; LEAT_ENOMEM (the process has no more of them).
+// Owns     the queue's, until the store closes: not to be closed, read or written.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_fd(leat_queue *q);
 
 // leat_queue_ack says that m is done: it is never delivered again. Ends the view, whatever it
 // returns.
@@ -1078,10 +1101,14 @@ typedef struct {
     uint64_t available, delayed, leased, moving, kept; // exact; moving: to the dead-letter queue;
                                                        // kept: dead, without one. Who waits
                                                        // behind his group is available
-    uint64_t done, dead, sent;                         // since the store was opened
+    uint64_t done, dead, expired; // since the store was opened; dead: moved
+    uint64_t sent;                // since then, by whatever way: all that came to its topic
+    int64_t oldest_ms; // age, by its timestamp, of the oldest message that is not done,
+                       // moved or expired: the first one of each partition; 0: none
 } leat_queue_stats;
 
 // leat_queue_get_stats counts the messages of a queue by state.
+// Returns  LEAT_EIO (an index that had to be read for oldest_ms).
 // Threads  [any] [cb]
 LEAT_API int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s);
 

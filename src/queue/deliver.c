@@ -8,6 +8,16 @@
 
 enum { DELIVER_GENERATIONS = 4096, DELIVER_GENERATION_BLOCK = 1 << 24 };
 
+// What a receive was asked for.
+struct deliver_ask {
+    leat_message *m;
+    size_t max;
+    const leat_receive_options *o; // not NULL
+    uint64_t wakeups;              // when it began
+};
+
+static const leat_receive_options deliver_defaults;
+
 struct deliver_call {
     struct lt_waiter waiter;
     struct lt_node node; // in the queue's line
@@ -201,15 +211,37 @@ static int deliver_some(leat_queue *q, leat_message *m, size_t max) {
     return n > 0 ? (int)n : rc;
 }
 
+// What was handed out gets the visibility timeout and the name that the receive has of its own.
+static void deliver_mark(leat_queue *q, const struct deliver_ask *ask, int who, int n) {
+    int64_t ms = ask->o->visibility_timeout_ms;
+    int64_t due = lt_add_ms(lt_now_ns(q->mq), ms);
+    for (int i = 0; i < n; i++) {
+        struct lt_lease *lease = lt_leases_find(&q->leases, ask->m[i].receipt);
+        lt_who_set(q, lease, who);
+        if (ms > 0)
+            lt_leases_set(&q->leases, lease, LT_LEASE_LEASED, due);
+    }
+    lt_queue_plan(q);
+}
+
 // Leaves as many messages as `others`, who came first and wait for one each.
-static int deliver_look(leat_queue *q, leat_message *m, size_t max, size_t others) {
+static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t others) {
+    leat_message *m = ask->m;
+    size_t max = ask->max;
     lt_due_fire(q->mq);
     lt_lock(&q->lock);
+    int who = ask->o->who ? lt_who_find(q, ask->o->who) : 0;
+    if (who < 0) {
+        lt_unlock(&q->lock);
+        return who;
+    }
     if (others > 0) {
         uint64_t there = lt_queue_available(q), left = there > others ? there - others : 0;
         max = max < left ? max : (size_t)left;
     }
     int rc = max > 0 ? deliver_some(q, m, max) : 0;
+    if (who > 0 || ask->o->visibility_timeout_ms > 0)
+        deliver_mark(q, ask, who, rc);
     bool move = !lt_list_empty(&q->moving);
     lt_unlock(&q->lock);
     if (move)
@@ -219,12 +251,17 @@ static int deliver_look(leat_queue *q, leat_message *m, size_t max, size_t other
 
 // ---- the line of blocked receives
 
-void lt_queue_wake(leat_queue *q) {
+static void deliver_wake_first(leat_queue *q) {
     lt_lock(&q->line_lock);
     struct lt_node *first = lt_list_first(&q->line);
     if (first)
         lt_waiter_notify(q->mq, &LT_CONTAINER(first, struct deliver_call, node)->waiter);
     lt_unlock(&q->line_lock);
+}
+
+void lt_queue_wake(leat_queue *q) {
+    lt_beacon_raise(&q->beacon);
+    deliver_wake_first(q);
 }
 
 static bool deliver_is_first(leat_queue *q, const struct deliver_call *call) {
@@ -249,13 +286,28 @@ static bool deliver_arm(leat_queue *q) {
     return there;
 }
 
+// The descriptor goes dark, unless something came meanwhile.
+static void deliver_rest(leat_queue *q) {
+    if (!lt_beacon_asked(&q->beacon))
+        return;
+    lt_beacon_lower(&q->beacon);
+    bool there = deliver_arm(q);
+    lt_lock(&q->lock);
+    there |= lt_queue_available(q) > 0;
+    lt_unlock(&q->lock);
+    if (there || atomic_load(&q->mq->shut))
+        lt_beacon_raise(&q->beacon);
+}
+
 static int deliver_in_line(leat_queue *q, struct deliver_call *call, int64_t deadline,
-                           leat_message *m, size_t max) {
+                           const struct deliver_ask *ask) {
     for (;;) {
         lt_waiter_arm(q->mq, &call->waiter);
+        if (atomic_load(&q->wakeups) != ask->wakeups)
+            return 0;
         if (deliver_is_first(q, call)) {
             bool news = deliver_arm(q);
-            int rc = deliver_look(q, m, max, 0);
+            int rc = deliver_look(q, ask, 0);
             if (rc != 0)
                 return rc;
             if (news)
@@ -267,7 +319,7 @@ static int deliver_in_line(leat_queue *q, struct deliver_call *call, int64_t dea
     }
 }
 
-static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+static int deliver_wait(leat_queue *q, int64_t timeout_ms, const struct deliver_ask *ask) {
     struct deliver_call call;
     int rc = lt_waiter_init(q->mq, &call.waiter);
     if (rc != 0)
@@ -276,11 +328,13 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size
     lt_lock(&q->line_lock);
     lt_list_push_back(&q->line, &call.node);
     lt_unlock(&q->line_lock);
-    rc = deliver_in_line(q, &call, lt_add_ms(lt_now_ns(q->mq), timeout_ms), m, max);
+    rc = deliver_in_line(q, &call, lt_add_ms(lt_now_ns(q->mq), timeout_ms), ask);
+    if (rc == 0)
+        deliver_rest(q);
     lt_lock(&q->line_lock);
     lt_list_remove(&call.node);
     lt_unlock(&q->line_lock);
-    lt_queue_wake(q); // the news may have been for the next one
+    deliver_wake_first(q); // the news may have been for the next one
     lt_waiter_fini(q->mq, &call.waiter);
     atomic_fetch_sub(&q->waiting, 1); // from here on the queue may be closed, and the store
     return rc;
@@ -288,37 +342,75 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, leat_message *m, size
 
 // Takes what is there beyond what those in line will get: were they alone served while somebody is
 // in line, every message would wait for a wake-up as soon as there was none once.
-static int deliver_at_once(leat_queue *q, leat_message *m, size_t max) {
+static int deliver_at_once(leat_queue *q, const struct deliver_ask *ask) {
     int others = atomic_load(&q->waiting);
-    return deliver_look(q, m, max, others > 0 ? (size_t)others : 0);
+    return deliver_look(q, ask, others > 0 ? (size_t)others : 0);
 }
 
-static int deliver_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+static int deliver_check_options(const leat_queue *q, const leat_receive_options *o) {
+    int64_t ms = o->visibility_timeout_ms;
+    if (ms < 0 || ms > LT_DELAY_MAX_MS)
+        return lt_fail(LEAT_EINVAL, "queue %s: visibility_timeout_ms is %lld; up to 366 days",
+                       q->name, (long long)ms);
+    return lt_check_reserved("receive options", o->reserved, 2);
+}
+
+static int deliver_receive(leat_queue *q, int64_t timeout_ms, struct deliver_ask *ask) {
     int rc = lt_check_timeout(timeout_ms);
-    if (rc == 0 && (!m || max == 0))
+    if (rc == 0 && (!ask->m || ask->max == 0))
         rc = lt_fail(LEAT_EINVAL, "queue %s: receive into no message", q->name);
+    if (rc == 0 && ask->o != &deliver_defaults)
+        rc = deliver_check_options(q, ask->o);
     if (rc == 0)
         rc = lt_fault(q->mq, LEAT_OP_RECEIVE, q->name, -1, true);
     if (rc != 0)
         return rc;
-    if (max > INT32_MAX)
-        max = INT32_MAX;
-    if (timeout_ms == 0)
-        return deliver_look(q, m, max, 0);
-    rc = deliver_at_once(q, m, max);
+    if (ask->max > INT32_MAX)
+        ask->max = INT32_MAX;
+    if (timeout_ms == 0) {
+        rc = deliver_look(q, ask, 0);
+        if (rc == 0)
+            deliver_rest(q);
+        return rc;
+    }
+    ask->wakeups = atomic_load(&q->wakeups);
+    rc = deliver_at_once(q, ask);
     if (rc == 0) {
         lt_back_off(q->mq);
-        rc = deliver_at_once(q, m, max);
+        rc = deliver_at_once(q, ask);
     }
-    return rc != 0 ? rc : deliver_wait(q, timeout_ms, m, max);
+    return rc != 0 ? rc : deliver_wait(q, timeout_ms, ask);
 }
 
-int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+int leat_queue_receive_with(leat_queue *q, int64_t timeout_ms, const leat_receive_options *o,
+                            leat_message *m, size_t max) {
+    struct deliver_ask ask = { .m = m, .max = max, .o = o ? o : &deliver_defaults };
     leat *mq = q ? q->mq : NULL;
     int rc = lt_begin(mq, LT_CALL);
     if (rc != 0)
         return rc;
     bool counted = lt_counts(mq); // when nobody waits any more another thread may close all
-    rc = deliver_receive(q, timeout_ms, m, max);
+    rc = deliver_receive(q, timeout_ms, &ask);
     return counted ? lt_end_counted(mq, rc) : rc;
+}
+
+int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max) {
+    return leat_queue_receive_with(q, timeout_ms, NULL, m, max);
+}
+
+int leat_queue_wakeup(leat_queue *q) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
+    if (rc != 0)
+        return rc;
+    atomic_fetch_add(&q->wakeups, 1);
+    lt_lock(&q->line_lock);
+    for (struct lt_node *n = lt_list_first(&q->line); n; n = lt_list_next(&q->line, n))
+        lt_waiter_notify(q->mq, &LT_CONTAINER(n, struct deliver_call, node)->waiter);
+    lt_unlock(&q->line_lock);
+    return 0;
+}
+
+int leat_queue_fd(leat_queue *q) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
+    return rc != 0 ? rc : lt_beacon_open(&q->beacon, "leat_queue_fd");
 }

@@ -60,8 +60,8 @@ enum {
     LT_LEASE_STATES
 };
 
-// One message in flight or waiting. The caller may write view, deliveries and lingers, and use
-// link for a list of its own while the lease is not FREE; everything else is set through the
+// One message in flight or waiting. The caller may write view, deliveries, who and lingers, and
+// use link for a list of its own while the lease is not FREE; everything else is set through the
 // functions below.
 struct lt_lease {
     uint64_t generation; // of this hand-out, 1 .. LT_LEASE_GENERATION_MAX; 0 when FREE
@@ -73,6 +73,7 @@ struct lt_lease {
     uint32_t slot; // its own number, the upper 24 bits of the receipt
     uint16_t deliveries;
     uint8_t state; // LT_LEASE_...
+    uint8_t who;   // the caller's, 0 when added
     bool lingers;  // the caller's, lt_leases_set unsets it: DELAYED, but the receipt is still good
     struct lt_heap_node node;
     struct lt_node run;

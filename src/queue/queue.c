@@ -30,7 +30,10 @@ void lt_queue_plan(leat_queue *q) {
 void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease) {
     if (lease->state == LT_LEASE_LEASED)
         (void)lt_lapsed_remove(&q->lapsed, lease);
-    lt_reason_drop(q, lease);
+    if (lt_map_count(&q->reasons) > 0)
+        lt_reason_drop(q, lease);
+    if (lease->who > 0)
+        lt_who_drop(q, lease);
     lt_leases_remove(&q->leases, lease);
 }
 
@@ -71,6 +74,11 @@ static bool queue_child_busy(const struct lt_child *child) {
     return atomic_load(&LT_CONTAINER(child, leat_queue, child)->waiting) > 0;
 }
 
+// A poll(2) ends with a shutdown, as a receive does.
+static void queue_child_shut(struct lt_child *child) {
+    lt_beacon_raise(&LT_CONTAINER(child, leat_queue, child)->beacon);
+}
+
 static int queue_close_child(struct lt_child *child, int64_t timeout_ms) {
     (void)timeout_ms;
     leat_queue *q = LT_CONTAINER(child, leat_queue, child);
@@ -91,10 +99,12 @@ static void queue_free(leat_queue *q) {
         lt_window_fini(&lt_queue_part(q, i)->window);
     }
     lt_reasons_fini(q);
+    lt_free(&mq->mem, q->who);
     lt_lapsed_fini(&q->lapsed);
     lt_leases_fini(&q->leases);
     if (!lt_forked(mq)) // it would wait for a thread of the parent that waits in it
         lt_cond_fini(&q->synced);
+    lt_beacon_fini(&q->beacon);
     lt_mutex_fini(&q->line_lock);
     lt_mutex_fini(&q->lock);
     lt_stretch_fini(&q->parts);
@@ -117,6 +127,9 @@ static int queue_init_locks(leat_queue *q) {
     rc = lt_mutex_init(&q->line_lock, LT_RANK_LINE);
     if (rc != 0)
         goto no_line;
+    rc = lt_beacon_init(&q->beacon);
+    if (rc != 0)
+        goto no_beacon;
     rc = lt_cond_init(&q->synced);
     if (rc != 0)
         goto no_cond;
@@ -125,6 +138,8 @@ static int queue_init_locks(leat_queue *q) {
         return 0;
     lt_cond_fini(&q->synced);
 no_cond:
+    lt_beacon_fini(&q->beacon);
+no_beacon:
     lt_mutex_fini(&q->line_lock);
 no_line:
     lt_mutex_fini(&q->lock);
@@ -160,9 +175,11 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
         queue_free(q);
         return NULL;
     }
-    q->child = (struct lt_child){
-        .kind = "queue", .name = q->name, .close = queue_close_child, .busy = queue_child_busy
-    };
+    q->child = (struct lt_child){ .kind = "queue",
+                                  .name = q->name,
+                                  .close = queue_close_child,
+                                  .busy = queue_child_busy,
+                                  .shut = queue_child_shut };
     lt_list_push_back(&mq->queues->all, &q->node);
     lt_bell_add(&t->bell, &q->ear);
     return q;
@@ -423,13 +440,7 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
     struct lt_send s = { .topic = q->topic, .record = r, .acks = acks, .where = &q->where };
     leat_metadata own;
     md = md ? md : &own;
-    rc = lt_send_record(&s, md);
-    if (rc == 0 && !md->duplicate) {
-        lt_lock(&q->lock);
-        q->sent++;
-        lt_unlock(&q->lock);
-    }
-    return lt_end(q->mq, rc);
+    return lt_end(q->mq, lt_send_record(&s, md));
 }
 
 uint64_t lt_queue_available(const leat_queue *q) {
@@ -440,6 +451,34 @@ uint64_t lt_queue_available(const leat_queue *q) {
         sum += lt_backlog_available(&lt_queue_part(q, i)->backlog);
     }
     return sum;
+}
+
+// What came into the topic of q since the store was opened.
+static uint64_t queue_sent(const leat_queue *q) {
+    uint64_t sum = 0;
+    for (int32_t i = 0; i < q->count; i++) {
+        struct lt_partition *p = lt_queue_part(q, i)->p;
+        lt_lock(&p->lock);
+        sum += p->appended;
+        lt_unlock(&p->lock);
+    }
+    return sum;
+}
+
+// The age of what is first in its partition and not final.
+static int queue_oldest(const leat_queue *q, int64_t *ms) {
+    int rc = 0;
+    *ms = 0;
+    for (int32_t i = 0; i < q->count && rc >= 0; i++) {
+        const struct lt_queue_part *part = lt_queue_part(q, i);
+        int64_t end = atomic_load_explicit(&part->p->end, memory_order_acquire), first_ms, age;
+        rc = lt_partition_first_time(part->p, part->window.head, end, &first_ms);
+        if (rc == 1 && __builtin_sub_overflow(lt_wall_ms(q->mq), first_ms, &age))
+            age = first_ms < 0 ? INT64_MAX : 0;
+        if (rc == 1 && age > *ms)
+            *ms = age;
+    }
+    return rc < 0 ? rc : 0;
 }
 
 int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
@@ -471,7 +510,9 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
                              .kept = q->kept,
                              .done = q->done,
                              .dead = q->died,
-                             .sent = q->sent };
+                             .sent = queue_sent(q) };
+    int old = queue_oldest(q, &s->oldest_ms);
+    rc = rc == 0 ? old : rc;
     lt_unlock(&q->lock);
     return lt_end(q->mq, rc);
 }

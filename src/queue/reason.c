@@ -17,8 +17,7 @@ int lt_reason_keep(leat_queue *q, const struct lt_lease *lease, const char *reas
 }
 
 void lt_reason_drop(leat_queue *q, const struct lt_lease *lease) {
-    if (lt_map_count(&q->reasons) > 0)
-        lt_free(&q->mq->mem, lt_map_remove(&q->reasons, &lease->slot, sizeof lease->slot));
+    lt_free(&q->mq->mem, lt_map_remove(&q->reasons, &lease->slot, sizeof lease->slot));
 }
 
 const char *lt_reason_of(const leat_queue *q, const struct lt_lease *lease) {

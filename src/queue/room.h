@@ -17,6 +17,7 @@
 #ifndef LT_QUEUE_ROOM_H
 #define LT_QUEUE_ROOM_H
 
+#include "base/beacon.h"
 #include "base/map.h"
 #include "queue/backlog.h"
 #include "queue/lapsed.h"
@@ -31,7 +32,9 @@ enum {
     LT_IN_FLIGHT = 1000000,
     LT_TOUCH_AHEAD = 1024, // offsets that a slot store covers
     LT_BACKOFFS = 16,
-    LT_REASON_MAX = 255
+    LT_REASON_MAX = 255,
+    LT_WHO_MAX = 255, // names at a time; a lease says it in a byte
+    LT_WHO_SIZE = 64
 };
 
 struct lt_queues {
@@ -84,9 +87,10 @@ struct leat_queue {
     struct lt_lapsed lapsed;
     struct lt_list moving;               // leases to be moved now, by link
     struct lt_map reasons;               // of rejected messages that are MOVING, by slot
+    struct lt_who *who;                  // LT_WHO_MAX names; NULL until the first one
     struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
-    uint64_t kept, done, died, sent, received;
+    uint64_t kept, done, died, received;
     bool release_due; // a segment of its own topic may be done
     bool final_due;   // a dead message has its final word: to be synced at acks DISK
     bool settle_lost; // a sync of what was settled has failed: no more settling at acks DISK
@@ -97,6 +101,8 @@ struct leat_queue {
     struct lt_list line;       // blocked receives in order of arrival
     uint32_t views_out;        // counted by the pins
     atomic_int waiting;        // receives in line that have not left; release on leaving
+    _Atomic uint64_t wakeups;  // how often leat_queue_wakeup was called; seq_cst
+    struct lt_beacon beacon;   // leat_queue_fd
 };
 
 // lt_queue_part returns the part of a partition, below `count`.
@@ -221,6 +227,15 @@ void lt_reason_drop(leat_queue *q, const struct lt_lease *lease);
 // lt_reason_of is what the copy in the dead-letter queue says. Owns: q, until the lease goes.
 const char *lt_reason_of(const leat_queue *q, const struct lt_lease *lease);
 void lt_reasons_fini(leat_queue *q);
+
+// ---- who.c. Locks: queue
+// lt_who_find returns the number of a name, good until the lock is given back: 0 for none, or if
+// the table is full. Returns  LEAT_ENOMEM.
+int lt_who_find(leat_queue *q, const char *name);
+void lt_who_set(leat_queue *q, struct lt_lease *lease, int who);
+void lt_who_drop(leat_queue *q, struct lt_lease *lease);
+// lt_who_name is who received the message of a lease, "" if that was not said.
+const char *lt_who_name(const leat_queue *q, const struct lt_lease *lease);
 
 // ---- dead.c
 // lt_queue_kill begins the end of a message that was delivered often enough: to the dead-letter

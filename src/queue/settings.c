@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { SETTINGS_NOTE_HEAD = 32, SETTINGS_FIELDS = 8, SETTINGS_VALUES = 16 };
+enum { SETTINGS_NOTE_HEAD = 32, SETTINGS_FIELDS = 8, SETTINGS_VALUES = LT_BACKOFFS };
 
 // ---- the note of a queue
 //

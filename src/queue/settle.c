@@ -165,6 +165,7 @@ static int settle_nack(leat_queue *q, struct lt_lease *lease, const struct lt_se
         return 0;
     }
     settle_reclaim(q, lease);
+    lt_who_drop(q, lease);
     lease->deliveries = (uint16_t)deliveries;
     lt_leases_set(&q->leases, lease, LT_LEASE_DELAYED, lt_add_ms(lt_now_ns(q->mq), delay_ms));
     return 0;

@@ -32,7 +32,7 @@ static int settled_enter(leat_queue *q, const struct lt_settle *s, const void *m
         rc = lt_fail(LEAT_EINVAL, "%s: the message is NULL", settled_name[s->kind]);
     if (rc == 0)
         rc = lt_fault(q->mq, LEAT_OP_SETTLE, q->name, -1, true);
-    if (rc == 0)
+    if (rc == 0 && s->kind != LT_SETTLE_ACK)
         rc = settled_check(s);
     if (rc != 0)
         return lt_end(q->mq, rc);

@@ -3,6 +3,7 @@
 // and what of it is there after an open, a kill and a power cut.
 #include "lib/jobs.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -212,7 +213,7 @@ Test(queue_settle, the_list_says_how_long_a_nacked_message_waits) {
 }
 
 Test(queue_settle, the_list_holds_for_leases_that_run_out_and_their_receipts_settle) {
-    enum { ACK, NACK, REJECT, EXTEND, GIVE_BACK, NONE, WAYS };
+    enum { ACK, NACK, NACK_LATER, REJECT, EXTEND, GIVE_BACK, NONE, WAYS };
     for (int way = ACK; way < WAYS; way++) {
         leat_queue_options o = with_list();
         open_jobs(MEMORY, LEAT_CLOCK_MANUAL, 0);
@@ -230,6 +231,9 @@ Test(queue_settle, the_list_holds_for_leases_that_run_out_and_their_receipts_set
         } else if (way == NACK) {
             ok(leat_queue_nack(q, &m, 0, 0));
             counts(1, 0, 0, 0);
+        } else if (way == NACK_LATER) {
+            ok(leat_queue_nack(q, &m, HOUR, 0));
+            counts(0, 1, 0, 0);
         } else if (way == REJECT) {
             ok(leat_queue_reject(q, &m, NULL));
             counts(0, 0, 0, 1);
@@ -516,10 +520,10 @@ Test(queue_settle, what_is_settled_at_acks_disk_survives_a_power_cut) {
                 q, &(leat_record){ .value = LEAT_STR("x"), .to_partition = LEAT_PARTITION(i % 2) },
                 NULL));
         gives(N, leat_queue_receive(q, 0, many, N));
-        ok(leat_queue_ack_many(q, many, 4, NULL));
-        ok(leat_queue_nack_many(q, &many[4], 2, LEAT_BACKOFF, 0, NULL));
         ok(leat_queue_reject_many(q, &many[6], 1, "why", NULL));
         ok(leat_queue_reject(q, &many[7], "why not"));
+        ok(leat_queue_nack_many(q, &many[4], 2, LEAT_BACKOFF, 0, NULL));
+        ok(leat_queue_ack_many(q, many, 4, NULL));
         crash(LEAT_POWER_CUT);
         counts(0, 2, 0, 0);
         ok(leat_queue_open(mq, "dead", NULL, &dead));
@@ -533,5 +537,70 @@ Test(queue_settle, what_is_settled_at_acks_disk_survives_a_power_cut) {
         ok(leat_queue_ack_many(q, many, 2, NULL));
         ok(leat_close_all(mq, 0));
         drop_dir();
+    }
+}
+
+// ---- threads
+
+enum { THREADS = 4, MESSAGES = 4000, BATCH = 5 };
+
+// Settles what it gets in all ways, each second batch for good, until nothing is left.
+static void *settle_all(void *arg) {
+    const int *number = arg;
+    leat_message got[BATCH];
+    int count, rcs[BATCH], turn = *number;
+    while ((count = leat_queue_receive_with(q, 0, &(leat_receive_options){ .who = "t" }, got,
+                                            BATCH)) > 0) {
+        size_t some = (size_t)count;
+        int refused = 0;
+        switch (turn++ % 6) {
+        case 0:
+            refused = leat_queue_nack_many(q, got, some, 0, LEAT_UNCOUNTED, rcs);
+            break;
+        case 1:
+            refused = leat_queue_ack_many(q, got, some, rcs);
+            break;
+        case 2:
+            refused = leat_queue_nack_many(q, got, some, 0, 0, NULL);
+            break;
+        case 3:
+            refused = leat_queue_reject_many(q, got, some, "thread", rcs);
+            break;
+        default:
+            for (int i = 0; i < count; i++) {
+                refused += turn % 2 ? leat_queue_ack_receipt(q, got[i].receipt)
+                                    : leat_queue_reject_receipt(q, got[i].receipt, NULL);
+                ok(leat_message_release(mq, &got[i]));
+            }
+        }
+        cr_assert_eq(refused, 0, "%s", leat_errmsg());
+    }
+    cr_assert_eq(count, 0, "%s", leat_errmsg());
+    return NULL;
+}
+
+Test(queue_settle, threads_settle_in_all_ways_and_nothing_is_lost) {
+    for (int32_t acks = LEAT_ACKS_LOG; acks <= LEAT_ACKS_DISK; acks++) {
+        pthread_t thread[THREADS];
+        int number[THREADS];
+        open_jobs(MEMORY, LEAT_CLOCK_SYSTEM, 0);
+        open_queue("jobs", &(leat_queue_options){
+                               .settle_acks = acks, .dead_letter = "dead", .partitions = 2 });
+        ok(leat_queue_open(mq, "dead", NULL, &dead));
+        for (int i = 0; i < MESSAGES; i++)
+            send("x");
+        for (int i = 0; i < THREADS; i++) {
+            number[i] = i;
+            cr_assert_eq(pthread_create(&thread[i], NULL, settle_all, &number[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++)
+            cr_assert_eq(pthread_join(thread[i], NULL), 0);
+        (void)settle_all(&number[0]); // what one gave back when the others had gone
+        counts(0, 0, 0, 0);
+        leat_queue_stats s = stats_of(q);
+        cr_assert(s.done + s.dead == MESSAGES && s.sent == MESSAGES, "done %d dead %d", (int)s.done,
+                  (int)s.dead);
+        cr_assert_eq(stats_of(dead).available, s.dead);
+        ok(leat_close_all(mq, 0));
     }
 }
