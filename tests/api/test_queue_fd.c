@@ -72,6 +72,35 @@ Test(queue_fd, is_readable_while_a_receive_may_return_something) {
     ok(leat_close_all(mq, 0));
 }
 
+Test(queue_fd, a_groups_turn_and_the_end_of_a_first_delay_are_heard) {
+    const leat_record r = { .value = LEAT_STR("x"), .group = LEAT_STR("g") };
+    open_fd(LEAT_CLOCK_MANUAL, NULL);
+    dark();
+    for (int i = 0; i < 2; i++)
+        ok(leat_queue_send(q, &r, NULL));
+    gives(1, leat_queue_receive(q, 0, &m, 1));
+    dark();
+    ok(leat_queue_ack(q, &m));
+    bright();
+    gives(1, leat_queue_receive(q, 0, &m, 1));
+    ok(leat_queue_ack(q, &m));
+    ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("x"), .delay_ms = SECOND }, NULL));
+    dark();
+    ok(leat_clock_advance(mq, SECOND));
+    bright();
+    gives(1, leat_queue_receive(q, 0, &m, 1));
+    ok(leat_queue_ack(q, &m));
+    ok(leat_close_all(mq, 0));
+    open_fd(LEAT_CLOCK_MANUAL, &(leat_queue_options){ .delay_ms = SECOND });
+    send("x");
+    dark();
+    ok(leat_clock_advance(mq, SECOND));
+    bright();
+    gives(1, leat_queue_receive(q, 0, &m, 1));
+    ok(leat_queue_ack(q, &m));
+    ok(leat_close_all(mq, 0));
+}
+
 Test(queue_fd, what_is_there_when_it_is_asked_for_is_seen) {
     open_jobs(MEMORY, LEAT_CLOCK_JUMP, 0);
     open_queue("jobs", NULL);

@@ -490,6 +490,45 @@ Test(queue_settle, a_failed_sync_makes_all_of_many_unknown) {
     ok(leat_close_all(mq, 0));
 }
 
+// ---- groups
+
+static void send_to(const char *group, const char *text) {
+    ok(leat_queue_send(q, &(leat_record){ .value = leat_str(text), .group = leat_str(group) },
+                       NULL));
+}
+
+Test(queue_settle, a_group_waits_for_what_waits_and_goes_on_behind_the_dead) {
+    leat_queue_options o = with_list();
+    open_both(MEMORY, o);
+    send_to("g", "a");
+    send_to("g", "b");
+    send_to("g", "c");
+    take(q, &m, "a", 1);
+    nothing(q);
+    ok(leat_clock_advance(mq, SECOND)); // it ran out, and waits by the list
+    nothing(q);
+    ok(leat_queue_nack(q, &m, LEAT_BACKOFF, 0)); // once more, from now
+    ok(leat_clock_advance(mq, 10 * SECOND - 1));
+    nothing(q);
+    ok(leat_clock_advance(mq, 1));
+    take(q, &m, "a", 2);
+    ok(leat_queue_nack(q, &m, 0, LEAT_UNCOUNTED));
+    take(q, &m, "a", 2);
+    nothing(q);
+    ok(leat_queue_reject(q, &m, "no"));
+    take(q, &m, "b", 1);
+    nothing(q);
+    ok(leat_queue_ack_many(q, &m, 1, NULL));
+    take(q, &m, "c", 1);
+    ok(leat_queue_ack_receipt(q, m.receipt));
+    ok(leat_message_release(mq, &m));
+    nothing(q);
+    take(dead, &m, "a", 1);
+    says(&m, "leat.reason", "no");
+    ok(leat_queue_ack(dead, &m));
+    ok(leat_close_all(mq, 0));
+}
+
 // ---- what survives
 
 Test(queue_settle, many_at_acks_disk_take_one_sync) {
