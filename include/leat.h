@@ -1015,7 +1015,8 @@ LEAT_API int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata 
 //          nothing can ever come).
 // Owns     each message has a view, ended by settling or leat_message_release.
 // Threads  [any]
-// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or of a
+// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or of
+// a
 //          delay, or the turn of a group.
 LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max);
 
@@ -1101,8 +1102,8 @@ typedef struct {
     uint64_t available, delayed, leased, moving, kept; // exact; moving: to the dead-letter queue;
                                                        // kept: dead, without one. Who waits
                                                        // behind his group is available
-    uint64_t done, dead, expired; // since the store was opened; dead: moved
-    uint64_t sent;                // since then, by whatever way: all that came to its topic
+    uint64_t done, dead, expired;                      // since the store was opened; dead: moved
+    uint64_t sent;     // since then, by whatever way: all that came to its topic
     int64_t oldest_ms; // age, by its timestamp, of the oldest message that is not done,
                        // moved or expired: the first one of each partition; 0: none
 } leat_queue_stats;
