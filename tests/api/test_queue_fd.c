@@ -3,6 +3,7 @@
 // ways than leat_queue_send; receives with a visibility timeout of their own; and what stats say.
 #include "lib/jobs.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -116,7 +117,10 @@ Test(queue_fd, what_is_there_when_it_is_asked_for_is_seen) {
     ok(leat_queue_ack(q, &m));
     gives(0, leat_queue_receive(q, SECOND, &m, 1)); // one that waited makes it dark, too
     cr_assert_eq(waits_readable(0), 0);
+    ok(leat_queue_close(q));
+    cr_assert_eq(fcntl(fd, F_GETFD), FD_CLOEXEC); // it lives as long as the store
     ok(leat_close_all(mq, 0));
+    cr_assert_eq(fcntl(fd, F_GETFD), -1);
 }
 
 Test(queue_fd, a_new_partition_is_heard) {

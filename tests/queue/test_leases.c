@@ -79,6 +79,31 @@ Test(leases, a_lease_is_what_was_added) {
     stop();
 }
 
+Test(leases, one_that_lingers_is_found_while_it_is_delayed) {
+    start(0);
+    struct lt_lease *lease = add(LT_LEASE_LEASED, 10, 5);
+    uint64_t receipt = lt_lease_receipt(lease);
+    lt_leases_set(&l, lease, LT_LEASE_DELAYED, 20);
+    cr_assert_null(lt_leases_find(&l, receipt));
+    lease->lingers = true;
+    cr_assert(lt_leases_find(&l, receipt) == lease && lt_leases_check(&l));
+    cr_assert_null(lt_leases_find(&l, receipt + 1));
+    cr_assert_eq(lt_leases_pop_due(&l, 20), lease);
+    cr_assert_eq(lt_leases_find(&l, receipt), lease); // until the caller says what it is now
+    lt_leases_set(&l, lease, LT_LEASE_DELAYED, 30);
+    cr_assert_null(lt_leases_find(&l, receipt));
+    lease->lingers = true;
+    lt_leases_remove(&l, lease);
+    cr_assert_null(lt_leases_find(&l, receipt));
+    cr_assert_null(lt_leases_find(&l, receipt - 5)); // generation 0
+    lease = add(LT_LEASE_MOVING, 10, 6);
+    cr_assert(!lease->lingers && lease->who == 0);
+    lease->lingers = true;
+    cr_assert(!lt_leases_check(&l));
+    lease->lingers = false;
+    stop();
+}
+
 Test(leases, a_receipt_is_slot_and_generation) {
     start(0);
     uint64_t last = 0;
