@@ -481,7 +481,7 @@ Test(async_poll, wrong_arguments_are_refused) {
     fails(LEAT_EINVAL, leat_send_async(p, t, NULL, NULL, NULL));
     fails(LEAT_EINVAL, leat_send_async(p, t, &(leat_record){ 0 }, NULL, NULL));
     fails(LEAT_EINVAL,
-          leat_send_async(p, t, &(leat_record){ .value = r.value, .delay_ms = 1 }, NULL, NULL));
+          leat_send_async(p, t, &(leat_record){ .value = r.value, .delay_ms = -1 }, NULL, NULL));
     fails(LEAT_ERANGE,
           leat_send_async(p, t, &(leat_record){ .value = r.value, .to_partition = 2 }, NULL, NULL));
     static char key[65537];
