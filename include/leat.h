@@ -862,10 +862,13 @@ typedef int (*leat_handler_fn)(leat_workers *w, const leat_message *m, int64_t *
 
 typedef struct {
     int32_t threads;         // 0: 1; at most 256
-    int32_t auto_extend;     // must be 0 here
-    int64_t retry_ms;        // before a message is tried again; 0: 1 s; LEAT_ZERO: at once. Doubles
-                             // with each try of a message, up to 60 s (or retry_ms)
-    const char *dead_letter; // an existing topic, for what is LEAT_DEAD; NULL: it is forgotten
+    int32_t auto_extend;     // of queues: leases are renewed while their handler runs, for at most
+                             // so many visibility timeouts; 0: not
+    int64_t retry_ms;        // before a message is tried again; 0: 1 s; LEAT_ZERO: at once. Of
+                             // consumers it doubles with each try of a message, up to 60 s (or
+                             // retry_ms); of queues 0 is the backoff list, where there is one
+    const char *dead_letter; // of consumers: an existing topic, for what is LEAT_DEAD; NULL: it is
+                             // forgotten
     const char *name;        // for errors that name what is open
     void (*on_end)(void *ctx); // runs once, last: no handler runs after it; free ctx there
     uint64_t reserved[8];
@@ -1112,6 +1115,17 @@ typedef struct {
 // Returns  LEAT_EIO (an index that had to be read for oldest_ms).
 // Threads  [any] [cb]
 LEAT_API int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s);
+
+// leat_queue_start gives the messages of q to fn, on threads that receive one at a time. LEAT_DONE
+// acks; LEAT_RETRY nacks, for *retry_delay_ms, the backoff list or .retry_ms; LEAT_DEAD rejects
+// with the reason "handler". m.deliveries is the try. A handler that takes longer than the
+// visibility timeout loses its message to another one, unless .auto_extend renews the lease; its
+// result is then nothing. The queue stays open as long as they run, also when it is closed. What is
+// received and not begun when they are stopped goes back uncounted. Errors go to .log, and are
+// tried again. Returns  LEAT_EINVAL (LEAT_NO_THREADS: receive instead), LEAT_ENOMEM (also: no more
+// threads). Owns     *out is ended by leat_workers_stop. Handlers are callbacks. Threads  [any]
+LEAT_API int leat_queue_start(leat_queue *q, leat_handler_fn fn, void *ctx,
+                              const leat_worker_options *o, leat_workers **out);
 
 // ---- channel -----------------------------------------------------------------------------------
 

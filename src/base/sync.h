@@ -25,9 +25,9 @@ enum lt_rank {
     LT_RANK_SLOTS,     // which slots are taken
     LT_RANK_CHANNELS,  // who subscribes
     LT_RANK_BELL,      // who hears of news
+    LT_RANK_WORKERS,   // what workers have to do, and who does it
     LT_RANK_LINE,      // blocked receivers in order of arrival
     LT_RANK_FUTURE,    // which futures are done
-    LT_RANK_WORKERS,   // what workers have to do, and who does it
     LT_RANK_COURIER,   // what is to be told
     LT_RANK_DUE,       // the timer heap
     LT_RANK_CLOCK,     // blocked calls and manual time

@@ -14,6 +14,7 @@ struct deliver_ask {
     size_t max;
     const leat_receive_options *o; // not NULL
     uint64_t wakeups;              // when it began
+    const atomic_bool *quit;       // NULL, or ends it
 };
 
 static const leat_receive_options deliver_defaults;
@@ -303,7 +304,7 @@ static int deliver_in_line(leat_queue *q, struct deliver_call *call, int64_t dea
                            const struct deliver_ask *ask) {
     for (;;) {
         lt_waiter_arm(q->mq, &call->waiter);
-        if (atomic_load(&q->wakeups) != ask->wakeups)
+        if (atomic_load(&q->wakeups) != ask->wakeups || (ask->quit && atomic_load(ask->quit)))
             return 0;
         if (deliver_is_first(q, call)) {
             bool news = deliver_arm(q);
@@ -398,15 +399,25 @@ int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_
     return leat_queue_receive_with(q, timeout_ms, NULL, m, max);
 }
 
+int lt_queue_receive_until(leat_queue *q, const atomic_bool *quit, leat_message *m) {
+    struct deliver_ask ask = { .m = m, .max = 1, .o = &deliver_defaults, .quit = quit };
+    int rc = lt_begin(q->mq, LT_CALL);
+    return rc != 0 ? rc : lt_end(q->mq, deliver_receive(q, LEAT_FOREVER, &ask));
+}
+
+void lt_queue_wake_all(leat_queue *q) {
+    lt_lock(&q->line_lock);
+    for (struct lt_node *n = lt_list_first(&q->line); n; n = lt_list_next(&q->line, n))
+        lt_waiter_notify(q->mq, &LT_CONTAINER(n, struct deliver_call, node)->waiter);
+    lt_unlock(&q->line_lock);
+}
+
 int leat_queue_wakeup(leat_queue *q) {
     int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
     if (rc != 0)
         return rc;
     atomic_fetch_add(&q->wakeups, 1);
-    lt_lock(&q->line_lock);
-    for (struct lt_node *n = lt_list_first(&q->line); n; n = lt_list_next(&q->line, n))
-        lt_waiter_notify(q->mq, &LT_CONTAINER(n, struct deliver_call, node)->waiter);
-    lt_unlock(&q->line_lock);
+    lt_queue_wake_all(q);
     return 0;
 }
 

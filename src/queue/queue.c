@@ -422,6 +422,20 @@ int leat_queue_close(leat_queue *q) {
     return rc;
 }
 
+void lt_queue_hold(leat_queue *q) {
+    lt_lock(&q->mq->log->admin);
+    if (q->opens++ == 0)
+        lt_child_add(q->mq, &q->child);
+    lt_unlock(&q->mq->log->admin);
+}
+
+void lt_queue_let_go(leat_queue *q) {
+    lt_lock(&q->mq->log->admin);
+    if (--q->opens == 0)
+        lt_child_remove(q->mq, &q->child);
+    lt_unlock(&q->mq->log->admin);
+}
+
 leat_topic *leat_queue_topic(leat_queue *q) {
     return q ? q->topic : NULL;
 }

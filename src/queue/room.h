@@ -141,6 +141,10 @@ int lt_queue_restore_state(leat_queue *q);
 // ---- deliver.c
 // lt_queue_available is how many messages could be handed out now. Locks: the queue's.
 uint64_t lt_queue_available(const leat_queue *q);
+// lt_queue_receive_until is leat_queue_receive of one message, for ever, until *quit is set and
+// lt_queue_wake_all called: then it returns 0.
+int lt_queue_receive_until(leat_queue *q, const atomic_bool *quit, leat_message *m);
+void lt_queue_wake_all(leat_queue *q);
 // lt_queue_wake tells the first blocked receive to look. Locks: any below LINE.
 void lt_queue_wake(leat_queue *q);
 // lt_queue_note stores head and touched of a part. Locks: queue. Returns  LEAT_EIO and the like.
@@ -181,6 +185,11 @@ static inline void lt_queue_turns(leat_queue *q, struct lt_queue_part *part) {
 // LEAT_ENOMEM: all counted as ready.
 int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_t *ready,
                   uint64_t *delayed);
+
+// ---- queue.c
+// lt_queue_hold opens the queue once more, lt_queue_let_go closes it so often. Locks: none.
+void lt_queue_hold(leat_queue *q);
+void lt_queue_let_go(leat_queue *q);
 
 // ---- settle.c
 enum { LT_SETTLE_ACK, LT_SETTLE_NACK, LT_SETTLE_REJECT, LT_SETTLE_EXTEND };
