@@ -163,7 +163,8 @@ Test(channel, a_pattern_is_found_whatever_it_begins_with) {
     for (int left = N; left > 0; left--) { // all of them, then fewer and fewer
         leat *mq = channel_store();
         for (int i = 0; i < left; i++)
-            s[i] = channel_hear(mq, cases[i].pattern, channel_write_down, (char *)(uintptr_t)cases[i].pattern);
+            s[i] = channel_hear(mq, cases[i].pattern, channel_write_down,
+                                (char *)(uintptr_t)cases[i].pattern);
         for (int i = 0; i < left; i++) {
             char call[64];
             snprintf(call, sizeof call, "%s:x/%s ", cases[i].pattern, cases[i].pattern);

@@ -95,7 +95,7 @@ Test(dedup, a_repeat_stores_nothing_and_tells_of_the_first_one) {
         ok(leat_queue_send(q, &r, NULL));
         ok(leat_queue_get_stats(q, &qs, sizeof qs));
         cr_assert_eq(qs.sent, 2u); // with the one before the queue
-        leat_consumer *c; // what is read does not show it
+        leat_consumer *c;          // what is read does not show it
         const leat_message *m;
         ok(leat_consumer_open(mq, "g", NULL, &c));
         ok(leat_consumer_subscribe(c, "t"));
