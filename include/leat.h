@@ -985,6 +985,12 @@ typedef struct {
     const int64_t *backoff_ms;     // how long a message waits after its n-th delivery, the last one
                                    // again and again: 0 to 366 days. For nack with LEAT_BACKOFF,
                                    // and for leases that run out; copied
+    int64_t retention_ms; // a message that is older, by its timestamp, is expired, unless it is
+                          // leased; 0: none, or as it is; LEAT_FOREVER: none
+    int32_t start;        // of one that is made over an existing topic: LEAT_LATEST: sees what is
+                          // sent from now on; 0: LEAT_EARLIEST
+    int32_t dead_letter_expired; // 1: what expires goes to the dead-letter queue, with leat.reason
+                                 // "expired"; 0: it is gone, or as it is; LEAT_ZERO: it is gone
     uint64_t reserved[8];
 } leat_queue_options;
 
@@ -1001,6 +1007,72 @@ LEAT_API int leat_queue_open(leat *mq, const char *name, const leat_queue_option
 // leat_queue_close closes a queue. Leases go on until they end or the store closes.
 // Returns  LEAT_EBUSY while views are out (with their number) or another thread waits in it.
 LEAT_API int leat_queue_close(leat_queue *q);
+
+// leat_queue_list tells the names of all queues.
+// Returns  how many there are, at most max are written.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_list(leat *mq, const char **names, size_t max);
+
+// leat_queue_delete deletes a queue, with the topic if that is its own; a crash leaves it whole or
+// gone.
+// Returns  LEAT_ENOENT; LEAT_EBUSY while it is open, has views out, is the dead-letter queue of
+//          another one, or another one stands over its topic; LEAT_ENOSPC; LEAT_EIO (if by a sync:
+//          it is gone here, unknown whether durably).
+// Threads  [any]
+LEAT_API int leat_queue_delete(leat *mq, const char *name);
+
+// leat_queue_pause makes receives give nothing (on != 0) until it is told otherwise (0), also after
+// another open; they wait, sends and settling go on.
+// Returns  LEAT_ENOSPC, LEAT_EIO: nothing changed.
+// Threads  [any]
+LEAT_API int leat_queue_pause(leat_queue *q, int on);
+
+// leat_queue_purge ends every message that is in the queue now, whatever its state: receipts are
+// LEAT_ESTALE, views stay. It is as durable as a settling, each partition by itself. A message
+// whose copy is just being moved to the dead-letter queue arrives there. purged (may be NULL): how
+// many.
+// Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EFULL: some partitions are not purged. With .settle_acks
+//          LEAT_ACKS_DISK LEAT_EIO also if the sync fails: purged, but unknown whether durably.
+// Threads  [any]
+// Blocks   with LEAT_ACKS_DISK for a sync.
+LEAT_API int leat_queue_purge(leat_queue *q, uint64_t *purged);
+
+enum { LEAT_AVAILABLE = 1, LEAT_DELAYED = 2, LEAT_LEASED = 3, LEAT_IS_DEAD = 4 };
+
+// A place to peek from. An offset alone is one of partition 0.
+#define LEAT_PEEK(partition, offset) ((int64_t)(partition) * (INT64_C(1) << 53) + (int64_t)(offset))
+
+// leat_queue_peek copies messages in a state without handing them out: by partition and offset,
+// from the offset `from` on, in partition 0 or as LEAT_PEEK says. To see more, go on from
+// LEAT_PEEK(m.partition, m.offset + 1) of the last one. LEAT_IS_DEAD: those that are kept in place;
+// in a dead-letter queue they are available. Nothing counts as a delivery; m.deliveries is how
+// often it was delivered.
+// Returns  how many; 0: there are no more. LEAT_EFULL at 2^20 views, LEAT_EIO, LEAT_ECORRUPT.
+// Owns     each message has a view, ended by leat_message_release. There is no receipt: settling
+//          one is LEAT_ESTALE.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_peek(leat_queue *q, int state, int64_t from, leat_message *m, size_t max);
+
+// leat_queue_redrive brings the dead of a queue back to work, oldest first in each partition, at
+// most `limit` of them (0: all that are there now). In a dead-letter queue that is what is
+// available: moved to `to`, or with NULL each to the queue that its header leat.queue names, where
+// it is a new message without these headers, sent now, durable there before it is gone here: a
+// crash may leave both. In a queue that keeps its dead they become available again in place (to
+// NULL or that queue itself), or are moved to another one. Deliveries count from 0.
+// moved (may be NULL): how many.
+// Returns  LEAT_ENOENT naming a queue that they came from and that is gone: they stay, the others
+//          were moved; LEAT_EINVAL (a dead-letter queue to itself); as leat_send, as
+//          leat_queue_ack: the rest stays.
+// Threads  [any]
+// Blocks   for syncs.
+LEAT_API int leat_queue_redrive(leat_queue *dead, leat_queue *to, uint64_t limit, uint64_t *moved);
+
+// leat_queue_explain writes what became of one message, and if it is still there, why it is not
+// handed out now, as a few lines for people.
+// Returns  LEAT_ERANGE (no such partition), LEAT_EIO (also: write ended it), LEAT_ECORRUPT.
+// Threads  [any] [cb]
+LEAT_API int leat_queue_explain(leat_queue *q, int32_t partition, int64_t offset,
+                                leat_write_fn write, void *ctx);
 
 // leat_queue_topic returns the topic under a queue, NULL for NULL.
 LEAT_API leat_topic *leat_queue_topic(leat_queue *q);

@@ -30,8 +30,12 @@ static struct lt_partition *dead_placed(const leat_topic *t, uint64_t view, int6
     return lt_topic_part(t, (int64_t)part - 1);
 }
 
+unsigned lt_dead_tries(const struct lt_lease *lease) {
+    return lease->view >> 1 & 7;
+}
+
 static void dead_retry(leat_queue *q, struct lt_lease *lease) {
-    uint64_t tries = lease->view >> 1 & 7;
+    uint64_t tries = lt_dead_tries(lease);
     int64_t ms = (int64_t)DEAD_RETRY_MIN_MS << (tries < 4 ? tries : 4);
     if (ms > DEAD_RETRY_MAX_MS)
         ms = DEAD_RETRY_MAX_MS;
@@ -108,6 +112,8 @@ static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
     lt_queue_trace(q, "dead", lease->partition, offset, sent);
     if (sent == 0)
         lease->view |= DEAD_SAFE;
+    else
+        q->move_error = sent;
     if (offset < part->window.head) { // given back meanwhile, see lt_queue_follow
         q->died += sent == 0;
         lt_queue_drop_lease(q, lease);
@@ -139,9 +145,11 @@ void lt_queue_move(leat_queue *q) {
         if (!(lease->view & DEAD_SAFE)) {
             uint64_t place = 0;
             const char *reason = lt_reason_of(q, lease); // lives as long as the lease
+            atomic_fetch_add(&to->guests, 1);            // so it is not deleted meanwhile
             lt_unlock(&q->lock);
             sent = dead_send(q, lease, reason, to, &place);
             lt_lock(&q->lock);
+            atomic_fetch_sub(&to->guests, 1);
             if (place != 0) // of this try only
                 lease->view = (lease->view & DEAD_TRIES) | place;
             lt_queue_follow(q, lt_queue_part(q, lease->partition));

@@ -229,7 +229,7 @@ static void deliver_mark(leat_queue *q, const struct deliver_ask *ask, int who, 
 static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t others) {
     leat_message *m = ask->m;
     size_t max = ask->max;
-    lt_due_fire(q->mq);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     int who = ask->o->who ? lt_who_find(q, ask->o->who) : 0;
     if (who < 0) {
@@ -240,7 +240,7 @@ static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t oth
         uint64_t there = lt_queue_available(q), left = there > others ? there - others : 0;
         max = max < left ? max : (size_t)left;
     }
-    int rc = max > 0 ? deliver_some(q, m, max) : 0;
+    int rc = max > 0 && !q->set.paused ? deliver_some(q, m, max) : 0;
     if (who > 0 || ask->o->visibility_timeout_ms > 0)
         deliver_mark(q, ask, who, rc);
     bool move = !lt_list_empty(&q->moving);
@@ -281,7 +281,8 @@ static int64_t deliver_seen(const struct lt_queue_part *part) {
 static bool deliver_arm(leat_queue *q) {
     lt_lock(&q->lock);
     bool there = lt_queue_catch_up(q) != 0; // then the look says so
-    for (int32_t i = 0; i < q->count; i++)
+    // One that is paused has no news but that it is not any more.
+    for (int32_t i = 0; i < q->count && !q->set.paused; i++)
         there |= lt_partition_arm(lt_queue_part(q, i)->p, deliver_seen(lt_queue_part(q, i)));
     lt_unlock(&q->lock);
     return there;
@@ -294,7 +295,7 @@ static void deliver_rest(leat_queue *q) {
     lt_beacon_lower(&q->beacon);
     bool there = deliver_arm(q);
     lt_lock(&q->lock);
-    there |= lt_queue_available(q) > 0;
+    there |= !q->set.paused && lt_queue_available(q) > 0;
     lt_unlock(&q->lock);
     if (there || atomic_load(&q->mq->shut))
         lt_beacon_raise(&q->beacon);

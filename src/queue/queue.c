@@ -17,6 +17,7 @@ void lt_queue_plan(leat_queue *q) {
     (void)lt_leases_next_due(&q->leases, &due);
     for (int32_t i = 0; q->set.delay_ms > 0 && i < q->count; i++)
         due = lt_queue_part(q, i)->tail_due < due ? lt_queue_part(q, i)->tail_due : due;
+    due = q->age_due < due ? q->age_due : due;
     if (due == q->planned)
         return;
     // On the system clock a timer that fires early is harmless, and cheaper than moving it at every
@@ -25,6 +26,8 @@ void lt_queue_plan(leat_queue *q) {
         return;
     q->planned = due;
     lt_due_set(q->mq, &q->due, due);
+    if (atomic_load(&q->news)) // which planned it for now, before or after us
+        lt_due_set(q->mq, &q->due, 0);
 }
 
 void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease) {
@@ -67,6 +70,7 @@ int lt_queue_catch_up(leat_queue *q) {
 // ---- making and freeing
 
 static void queue_hear(struct lt_ear *ear) {
+    lt_retention_hear(LT_CONTAINER(ear, leat_queue, ear));
     lt_queue_wake(LT_CONTAINER(ear, leat_queue, ear));
 }
 
@@ -96,6 +100,7 @@ static void queue_free(leat_queue *q) {
         lt_cursor_fini(&lt_queue_part(q, i)->cursor);
         lt_ledger_fini(&lt_queue_part(q, i)->ledger);
         lt_backlog_fini(&lt_queue_part(q, i)->backlog);
+        lt_retention_fini(q, lt_queue_part(q, i));
         lt_window_fini(&lt_queue_part(q, i)->window);
     }
     lt_reasons_fini(q);
@@ -112,10 +117,10 @@ static void queue_free(leat_queue *q) {
     lt_free(&mq->mem, q);
 }
 
-static void queue_end(leat_queue *q) {
-    lt_due_end(q->mq, &q->due);
+void lt_queue_end(leat_queue *q) {
     if (!lt_forked(q->mq)) // its lock may be held by a thread that this process does not have
-        lt_bell_remove(&q->topic->bell, &q->ear);
+        lt_bell_remove(&q->topic->bell, &q->ear); // which sets the timer
+    lt_due_end(q->mq, &q->due);
     lt_list_remove(&q->node);
     queue_free(q);
 }
@@ -162,7 +167,7 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
     q->topic = t;
     q->name = copy;
     q->id = id;
-    q->planned = LT_NEVER;
+    q->planned = q->age_due = LT_NEVER;
     q->ear.hear = queue_hear;
     lt_list_init(&q->moving);
     lt_list_init(&q->line);
@@ -185,7 +190,7 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
     return q;
 }
 
-static leat_queue *queue_find(leat *mq, const char *name) {
+leat_queue *lt_queue_find(leat *mq, const char *name) {
     struct lt_list *all = &mq->queues->all;
     for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
         leat_queue *q = LT_CONTAINER(n, leat_queue, node);
@@ -201,11 +206,14 @@ static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **ou
     char name[250];
     uint32_t topic_id;
     struct lt_queue_settings set;
+    *out = NULL;
     int rc = lt_settings_read(mq, note, name, &topic_id, &set);
     if (rc != 0)
         return rc;
+    if (set.going)
+        return lt_queue_going(mq, note->id, topic_id);
     leat_topic *t = lt_topic_by_id(mq, topic_id);
-    if (!t || queue_find(mq, name))
+    if (!t || lt_queue_find(mq, name))
         return lt_fail(LEAT_ECORRUPT, "%s/manifest: queue %s has no topic, or is there twice",
                        mq->dir, name);
     leat_queue *q = queue_new(t, name, note->id);
@@ -238,7 +246,7 @@ static int queue_find_dead(leat *mq, const char *name, const struct lt_queue_set
         return 0;
     if (strcmp(set->dead_letter, name) == 0)
         return lt_fail(LEAT_EINVAL, "queue %s would be its own dead-letter queue", name);
-    *dead = queue_find(mq, set->dead_letter);
+    *dead = lt_queue_find(mq, set->dead_letter);
     // Made with the defaults it has no dead-letter queue itself: this goes one level deep.
     return *dead ? queue_cycle(name, *dead) : queue_make(mq, set->dead_letter, &defaults, dead);
 }
@@ -294,14 +302,14 @@ static int queue_make_over(leat_topic *t, const char *name, const leat_queue_opt
     q->set = *set;
     q->owns_topic = !o->topic;
     rc = queue_reserve_name(q);
+    // What its own topic has already is of a queue that is gone.
+    if (rc == 0 && (o->start == LEAT_LATEST || q->owns_topic))
+        rc = lt_queue_start_at_end(q);
     if (rc == 0)
         rc = lt_settings_write(q, set);
     if (rc != 0) {
-        lt_lock(&mq->log->table);
-        if (lt_map_get(&mq->log->queue_names, name, strlen(name)) == q)
-            (void)lt_map_remove(&mq->log->queue_names, name, strlen(name));
-        lt_unlock(&mq->log->table);
-        queue_end(q);
+        lt_queue_unname(q);
+        lt_queue_end(q);
         return rc;
     }
     t->queues++;
@@ -327,7 +335,10 @@ static int queue_make(leat *mq, const char *name, const leat_queue_options *o, l
             (void)lt_topic_destroy(t); // if not, the next open of the queue takes it over
         return rc;
     }
+    lt_lock(&q->lock);
     q->dead = dead;
+    lt_retention_begin(q);
+    lt_unlock(&q->lock);
     lt_queue_trace(q, "queue", 0, -1, 0);
     *out = q;
     return 0;
@@ -345,6 +356,7 @@ static int queue_alter(leat_queue *q, const leat_queue_options *o) {
     lt_lock(&q->lock);
     q->set = set;
     q->dead = dead;
+    lt_retention_begin(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q); // what was delayed may not be any more
     return 0;
@@ -352,7 +364,7 @@ static int queue_alter(leat_queue *q, const leat_queue_options *o) {
 
 static int queue_open_locked(leat *mq, const char *name, const leat_queue_options *o,
                              leat_queue **out) {
-    leat_queue *q = queue_find(mq, name);
+    leat_queue *q = lt_queue_find(mq, name);
     bool change = false;
     int rc = 0;
     if (q)
@@ -503,7 +515,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
         rc = lt_begin(q->mq, LT_CALL_CB);
     if (rc != 0)
         return rc;
-    lt_due_fire(q->mq);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     rc = lt_queue_catch_up(q);
     uint64_t available = 0, delayed = 0;
@@ -524,6 +536,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
                              .kept = q->kept,
                              .done = q->done,
                              .dead = q->died,
+                             .expired = q->expired,
                              .sent = queue_sent(q) };
     int old = queue_oldest(q, &s->oldest_ms);
     rc = rc == 0 ? old : rc;
@@ -560,6 +573,8 @@ void lt_queues_count(leat *mq, leat_stats *s) {
         s->acked += q->done;
         lt_unlock(&q->lock);
     }
+    s->received += mq->queues->gone_received;
+    s->acked += mq->queues->gone_acked;
     lt_unlock(&mq->log->admin);
 }
 
@@ -570,7 +585,7 @@ static int queues_restore_dead(leat *mq) {
     size_t count = 0;
     for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n), count++) {
         leat_queue *q = LT_CONTAINER(n, leat_queue, node);
-        q->dead = q->set.dead_letter[0] ? queue_find(mq, q->set.dead_letter) : NULL;
+        q->dead = q->set.dead_letter[0] ? lt_queue_find(mq, q->set.dead_letter) : NULL;
     }
     for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
         const leat_queue *q = LT_CONTAINER(n, leat_queue, node);
@@ -593,9 +608,10 @@ static int queues_restore(leat *mq) {
         if (note->kind != LT_NOTE_QUEUE)
             continue;
         rc = queue_read_note(mq, note, &q);
-        if (rc == 0)
+        if (rc == 0 && q)
             rc = queue_reserve_name(q);
     }
+    lt_queues_finish_deletes(mq, rc == 0);
     if (rc == 0)
         rc = queues_restore_dead(mq);
     struct lt_list *all = &mq->queues->all;
@@ -608,7 +624,7 @@ static void queues_free(leat *mq) {
     struct lt_queues *qs = mq->queues;
     struct lt_node *n;
     while ((n = lt_list_first(&qs->all)))
-        queue_end(LT_CONTAINER(n, leat_queue, node));
+        lt_queue_end(LT_CONTAINER(n, leat_queue, node));
     lt_mutex_fini(&qs->lock);
     lt_free(&mq->mem, qs);
     mq->queues = NULL;
@@ -624,6 +640,7 @@ int lt_queues_open(leat *mq) {
         return rc;
     }
     lt_list_init(&qs->all);
+    lt_list_init(&qs->going);
     const struct lt_slot_key key = { LT_SLOT_RECEIPTS, 0, 0, 0 };
     qs->slot = lt_slot_find(&mq->log->slots, &key);
     // 1 is what restored leases have; no receipt does.

@@ -127,8 +127,12 @@ static int restore_skip(struct lt_queue_part *part) {
 static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     struct lt_slot_key key = { LT_SLOT_QUEUE, q->id, q->topic->id, (uint32_t)part->p->number };
     part->slot = lt_slot_find(&q->mq->log->slots, &key);
-    int64_t begin = atomic_load(&part->p->begin), end = atomic_load(&part->p->end);
     int64_t head = part->slot ? part->slot->values[0] : 0;
+    // A power cut may take records that the queue is done with, and leave its head.
+    int rc = lt_partition_skip_to(part->p, head, LT_GAP_LOST);
+    if (rc != 0)
+        return rc;
+    int64_t begin = atomic_load(&part->p->begin), end = atomic_load(&part->p->end);
     int64_t touched = part->slot ? part->slot->values[1] : 0;
     head = head < begin ? begin : head > end ? end : head;
     touched = touched < head ? head : touched > end ? end : touched;
@@ -136,7 +140,6 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     if (lt_window_reserve(&part->window, touched) != 0)
         return lt_fail_nomem();
     (void)lt_window_touch_to(&part->window, touched);
-    int rc = 0;
     for (int64_t at = head; rc == 0 && at < touched;)
         rc = restore_segment(q, part, at, touched, &at);
     lt_queue_tell_head(part);
@@ -148,7 +151,7 @@ int lt_queue_restore_state(leat_queue *q) {
     for (int32_t i = 0; rc == 0 && i < q->count; i++)
         rc = restore_part(q, lt_queue_part(q, i));
     lt_lock(&q->lock);
-    lt_queue_plan(q);
+    lt_retention_begin(q);
     lt_unlock(&q->lock);
     return rc;
 }

@@ -30,6 +30,8 @@ enum {
     LT_QUEUES_MAX = 65535,
     LT_QUEUES_PER_TOPIC = 64,
     LT_IN_FLIGHT = 1000000,
+    LT_AGES_BLOCK = 4096,
+    LT_RECEIPT_NONE = 1,   // a generation that no receipt has
     LT_TOUCH_AHEAD = 1024, // offsets that a slot store covers
     LT_BACKOFFS = 16,
     LT_REASON_MAX = 255,
@@ -39,9 +41,24 @@ enum {
 
 struct lt_queues {
     struct lt_list all;   // every queue; guarded by the log's admin lock
-    struct lt_mutex lock; // guards all below
+    struct lt_list going; // at an open: queues that were being deleted
+    struct lt_mutex lock; // guards the next three
     struct lt_slot *slot; // says limit; a new run of the store begins there
     uint64_t next, limit; // receipt generations: next to give out, first that may not be yet
+    uint64_t gone_received, gone_acked; // of queues that were deleted; guarded by the admin lock
+};
+
+struct lt_age {     // of LT_AGES_BLOCK offsets
+    int64_t min_ms; // the lowest timestamp of those that can expire; INT64_MAX: there is none
+    bool stuck;     // some are over and cannot: they are leased, moving or kept
+};
+
+struct lt_ages { // of a partition, for retention; see retention.c
+    struct lt_age *age;
+    size_t count, room;
+    int64_t first;  // block of age[0]
+    int64_t seen;   // records below were looked at
+    int64_t min_ms; // the lowest of all
 };
 
 struct lt_queue_part {
@@ -54,8 +71,9 @@ struct lt_queue_part {
     struct lt_cursor cursor;
     struct lt_slot *slot;    // head, touched; NULL until the first delivery
     struct lt_keeper keeper; // says the head to retention, see lt_queue_tell_head
-    uint64_t begun, done;    // syncs of what was settled: how many began, the last that ended well
-    int64_t touched_safe;    // what is known to be durable of the slot's `touched`
+    struct lt_ages ages;
+    uint64_t begun, done; // syncs of what was settled: how many began, the last that ended well
+    int64_t touched_safe; // what is known to be durable of the slot's `touched`
 };
 
 struct lt_queue_settings {
@@ -65,6 +83,9 @@ struct lt_queue_settings {
     char dead_letter[250]; // "": none
     int32_t backoff_count; // 0: none
     int64_t backoff_ms[LT_BACKOFFS];
+    int64_t retention_ms; // 0: none
+    bool dead_letter_expired, paused;
+    bool going; // in a note: the queue was deleted, its own topic may still be there
 };
 
 struct leat_queue {
@@ -90,9 +111,14 @@ struct leat_queue {
     struct lt_who *who;                  // LT_WHO_MAX names; NULL until the first one
     struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
-    uint64_t kept, done, died, received;
+    uint64_t kept, done, died, expired, received;
+    int64_t age_due;  // when retention is to look; LT_NEVER
+    atomic_bool ages; // there is a retention; stored under the lock, read anywhere (seq_cst)
+    atomic_bool news; // it was told of a record since it looked; what plans, and what tells, each
+                      // sets the timer after its own (seq_cst)
     bool release_due; // a segment of its own topic may be done
     bool final_due;   // a dead message has its final word: to be synced at acks DISK
+    int move_error;   // why the last move to the dead-letter queue failed
     bool settle_lost; // a sync of what was settled has failed: no more settling at acks DISK
     int64_t planned;  // due time that `due` is set to
     struct lt_due due;
@@ -103,6 +129,8 @@ struct leat_queue {
     atomic_int waiting;        // receives in line that have not left; release on leaving
     _Atomic uint64_t wakeups;  // how often leat_queue_wakeup was called; seq_cst
     struct lt_beacon beacon;   // leat_queue_fd
+    atomic_int guests;         // other queues' threads that use it as where messages are moved to;
+                               // comes under that queue's lock, or the admin lock
 };
 
 // lt_queue_part returns the part of a partition, below `count`.
@@ -115,6 +143,11 @@ static inline struct lt_queue_part *lt_queue_part(const leat_queue *q, int64_t i
 // Returns  LEAT_ENOMEM.
 int lt_queue_catch_up(leat_queue *q);
 uint64_t lt_queue_leased(const leat_queue *q); // in flight, lapsed ones not counted. Locks: queue
+// lt_queue_find returns the queue of that name, or NULL. Locks: admin.
+leat_queue *lt_queue_find(leat *mq, const char *name);
+// lt_queue_end takes a queue, of which there is no handle, out of all that knows it, and frees it.
+// Locks: admin. Blocks  for its timer.
+void lt_queue_end(leat_queue *q);
 // lt_queue_plan sets the timer to what falls due first. Locks: queue.
 void lt_queue_plan(leat_queue *q);
 // lt_queue_drop_lease frees a lease, lapsed or not. Locks: queue.
@@ -171,6 +204,13 @@ static inline int lt_queue_admit(leat_queue *q, struct lt_queue_part *part, int6
     upto = upto < end ? upto : end;
     return upto > part->window.tail ? lt_queue_admit_to(q, part, upto) : 0;
 }
+// lt_queue_admit_all is that, and where the queue delays by default all up to the end: nothing that
+// is not due is behind the tail then.
+static inline int lt_queue_admit_all(leat_queue *q, struct lt_queue_part *part) {
+    int64_t end = atomic_load(&part->p->end);
+    bool delays = q->set.delay_ms > 0 && end > part->window.tail;
+    return delays ? lt_queue_admit_to(q, part, end) : lt_queue_admit(q, part, end);
+}
 // lt_queue_is_due tells whether the record that the part's cursor is at may be handed out now. If
 // it is the tail that may not be, neither may what is behind it: *upto is set to it. Returns  1, 0
 // (look again), LEAT_EFULL, LEAT_ENOMEM.
@@ -211,6 +251,8 @@ void lt_queue_tell_head(struct lt_queue_part *part);
 // lt_queue_follow lets go of what the log has given back for another queue, whose topic it is.
 // Leases may end by it, but not one that a move is at work on. Locks: queue.
 void lt_queue_follow(leat_queue *q, struct lt_queue_part *part);
+// lt_queue_skip lets go of all below upto, as lt_queue_follow.
+void lt_queue_skip(leat_queue *q, struct lt_queue_part *part, int64_t upto);
 // lt_queue_release gives back the segments of its own topic that are done. Locks: none.
 void lt_queue_release(leat_queue *q);
 
@@ -246,11 +288,53 @@ void lt_who_drop(leat_queue *q, struct lt_lease *lease);
 // lt_who_name is who received the message of a lease, "" if that was not said.
 const char *lt_who_name(const leat_queue *q, const struct lt_lease *lease);
 
+// ---- manage.c
+// lt_queue_start_at_end lets a queue that nobody knows yet begin at the end of its topic, durably.
+// Returns  LEAT_EFULL, LEAT_ENOSPC, LEAT_EIO: nobody should.
+int lt_queue_start_at_end(leat_queue *q);
+// lt_queue_unname gives its name and its place over the topic back. Locks: admin.
+void lt_queue_unname(leat_queue *q);
+// lt_queue_going enters a queue whose delete was cut short, at an open; lt_queues_finish_deletes
+// ends what is left of them (now), or forgets them. Returns  LEAT_ENOMEM.
+int lt_queue_going(leat *mq, uint32_t id, uint32_t topic_id);
+void lt_queues_finish_deletes(leat *mq, bool now);
+
+// ---- redrive.c
+// lt_queue_reserve gets all that holding and ending `offset`, a record of s, can want for.
+// Returns  as a receive. Locks: queue.
+int lt_queue_reserve(leat_queue *q, struct lt_queue_part *part, struct lt_segment *s,
+                     int64_t offset);
+// lt_queue_occupy makes an available or new offset, reserved for, held; a receipt that may be good
+// for it is stale. Locks: queue.
+void lt_queue_occupy(leat_queue *q, struct lt_queue_part *part, int64_t offset);
+
+// ---- retention.c
+// lt_retention_begin forgets all, for what is set now, and plans. Locks: queue.
+void lt_retention_begin(leat_queue *q);
+void lt_retention_fini(leat_queue *q, struct lt_queue_part *part);
+// lt_retention_look ends what is too old, and says in q->age_due when to look again. There may be
+// moves to do then. Locks: queue.
+void lt_retention_look(leat_queue *q);
+// lt_retention_back says that a message which was leased, moving or kept is so no more. It
+// allocates nothing. Locks: queue.
+void lt_retention_back(leat_queue *q, const struct lt_queue_part *part, int64_t offset);
+// lt_retention_hear says that there is a new record. Locks: any below DUE.
+void lt_retention_hear(leat_queue *q);
+void lt_retention_now(leat_queue *q);
+// lt_queue_look does what is due, before the state of a queue is looked at. Locks: none.
+static inline void lt_queue_look(leat_queue *q) {
+    lt_due_fire(q->mq);
+    if (atomic_load(&q->ages))
+        lt_retention_now(q);
+}
+
 // ---- dead.c
 // lt_queue_kill begins the end of a message that was delivered often enough: to the dead-letter
 // queue, or kept in place. The offset is held by the window. Locks: queue.
 void lt_queue_kill(leat_queue *q, struct lt_lease *lease);
 // lt_queue_move does the moves that were begun. Locks: none.
 void lt_queue_move(leat_queue *q);
+// lt_dead_tries tells how often moving has failed, 7: so often or more.
+unsigned lt_dead_tries(const struct lt_lease *lease);
 
 #endif

@@ -12,7 +12,14 @@ enum { SETTINGS_NOTE_HEAD = 32, SETTINGS_FIELDS = 8, SETTINGS_VALUES = LT_BACKOF
 //
 // A head, two names, then fields, each only if it is set: tag u8, count u8 (1 to 16), that many
 // i64. Tags are for ever.
-enum { SETTINGS_BACKOFF = 1, SETTINGS_DELAY = 2 };
+enum {
+    SETTINGS_BACKOFF = 1,
+    SETTINGS_DELAY = 2,
+    SETTINGS_RETENTION = 3,
+    SETTINGS_EXPIRED_DEAD = 4,
+    SETTINGS_PAUSED = 5,
+    SETTINGS_GOING = 6
+};
 
 static uint8_t *settings_put(uint8_t *at, uint8_t tag, const int64_t *values, int32_t n) {
     if (n == 0)
@@ -22,6 +29,10 @@ static uint8_t *settings_put(uint8_t *at, uint8_t tag, const int64_t *values, in
     for (int32_t i = 0; i < n; i++)
         lt_put_u64(at + 2 + 8 * i, (uint64_t)values[i]);
     return at + 2 + 8 * n;
+}
+
+static uint8_t *settings_put_one(uint8_t *at, uint8_t tag, int64_t value) {
+    return settings_put(at, tag, &value, value != 0);
 }
 
 int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) {
@@ -43,6 +54,10 @@ int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set) 
     at += 2 + dead;
     at = settings_put(at, SETTINGS_BACKOFF, set->backoff_ms, set->backoff_count);
     at = settings_put(at, SETTINGS_DELAY, &set->delay_ms, set->delay_ms != 0);
+    at = settings_put_one(at, SETTINGS_RETENTION, set->retention_ms);
+    at = settings_put_one(at, SETTINGS_EXPIRED_DEAD, set->dead_letter_expired);
+    at = settings_put_one(at, SETTINGS_PAUSED, set->paused);
+    at = settings_put_one(at, SETTINGS_GOING, set->going);
     return lt_manifest_note(&q->mq->log->manifest, LT_NOTE_QUEUE, q->id, body, (size_t)(at - body));
 }
 
@@ -79,6 +94,18 @@ static bool settings_read_field(const uint8_t **at, const uint8_t *end,
     case SETTINGS_DELAY:
         set->delay_ms = values[0];
         return n == 1;
+    case SETTINGS_RETENTION:
+        set->retention_ms = values[0];
+        return true;
+    case SETTINGS_EXPIRED_DEAD:
+        set->dead_letter_expired = values[0] != 0;
+        return true;
+    case SETTINGS_PAUSED:
+        set->paused = values[0] != 0;
+        return true;
+    case SETTINGS_GOING:
+        set->going = values[0] != 0;
+        return true;
     default:
         return false;
     }
@@ -102,7 +129,8 @@ static bool settings_sound(const struct lt_queue_settings *set) {
            set->delay_ms >= 0 && set->delay_ms <= LT_DELAY_MAX_MS && set->visibility_ms > 0 &&
            set->visibility_ms <= LT_DELAY_MAX_MS && set->in_flight_max > 0 &&
            set->in_flight_max <= LT_LEASE_SLOTS_MAX &&
-           settings_backoff_sound(set->backoff_ms, set->backoff_count) == set->backoff_count;
+           settings_backoff_sound(set->backoff_ms, set->backoff_count) == set->backoff_count &&
+           set->retention_ms >= 0;
 }
 
 int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint32_t *topic_id,
@@ -143,6 +171,19 @@ static int settings_check_backoff(const char *name, const leat_queue_options *o)
     return 0;
 }
 
+static int settings_check_age(const char *name, const leat_queue_options *o) {
+    if (o->retention_ms < 0 && o->retention_ms != LEAT_FOREVER)
+        return lt_fail(LEAT_EINVAL, "queue %s: retention_ms is %lld", name,
+                       (long long)o->retention_ms);
+    if (o->dead_letter_expired != 0 && o->dead_letter_expired != 1 &&
+        o->dead_letter_expired != LEAT_ZERO)
+        return lt_fail(LEAT_EINVAL, "queue %s: dead_letter_expired is %d; 1, or LEAT_ZERO", name,
+                       o->dead_letter_expired);
+    if (o->start < 0 || o->start > LEAT_LATEST)
+        return lt_fail(LEAT_EINVAL, "queue %s: start is %d", name, o->start);
+    return 0;
+}
+
 int lt_settings_check(const char *name, const leat_queue_options *o) {
     int rc = lt_check_reserved("queue options", o->reserved, 8);
     if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
@@ -168,6 +209,8 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
                      (long long)o->in_flight_max, LT_LEASE_SLOTS_MAX);
     if (rc == 0)
         rc = settings_check_backoff(name, o);
+    if (rc == 0)
+        rc = settings_check_age(name, o);
     if (rc == 0 && o->topic)
         rc = lt_check_name("topic", o->topic);
     if (rc == 0 && o->dead_letter)
@@ -190,6 +233,10 @@ void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *se
         set->in_flight_max = o->in_flight_max;
     if (o->dead_letter)
         memcpy(set->dead_letter, o->dead_letter, strlen(o->dead_letter) + 1);
+    if (o->retention_ms)
+        set->retention_ms = o->retention_ms == LEAT_FOREVER ? 0 : o->retention_ms;
+    if (o->dead_letter_expired)
+        set->dead_letter_expired = o->dead_letter_expired == 1;
     if (o->backoff_count)
         set->backoff_count = o->backoff_count > 0 ? o->backoff_count : 0;
     if (o->backoff_count > 0)
@@ -223,7 +270,10 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
                         : want.in_flight_max != q->set.in_flight_max   ? "in_flight_max"
                         : strcmp(want.dead_letter, q->set.dead_letter) != 0 ? "dead_letter"
                         : !settings_same_backoff(&want, &q->set)            ? "backoff_ms"
-                                                                            : NULL;
+                        : want.retention_ms != q->set.retention_ms          ? "retention_ms"
+                        : want.dead_letter_expired != q->set.dead_letter_expired
+                            ? "dead_letter_expired"
+                            : NULL;
     *change = field != NULL;
     return field && !(o->flags & LEAT_ALTER) ? settings_differ(q, field) : 0;
 }

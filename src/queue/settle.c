@@ -73,6 +73,7 @@ static int settle_store_live(leat_queue *q, const struct lt_lease *lease, uint32
 // Makes a leased or lapsed message available at once.
 static void settle_give_back(leat_queue *q, struct lt_lease *lease) {
     (void)lt_backlog_give_back(&settle_part(q, lease)->backlog, lease->offset);
+    lt_retention_back(q, settle_part(q, lease), lease->offset);
     lt_queue_drop_lease(q, lease);
 }
 
@@ -114,15 +115,19 @@ static uint64_t settle_let_go(leat_queue *q, struct lt_queue_part *part, int64_t
     return held;
 }
 
+void lt_queue_skip(leat_queue *q, struct lt_queue_part *part, int64_t upto) {
+    q->kept -= settle_let_go(q, part, upto);
+    lt_backlog_skip_to(&part->backlog, upto);
+    lt_queue_turns(q, part);
+    lt_queue_tell_head(part);
+    lt_ledger_drop_below(&part->ledger, upto, false);
+}
+
 void lt_queue_follow(leat_queue *q, struct lt_queue_part *part) {
     int64_t begin = atomic_load(&part->p->begin);
     if (begin <= part->window.head)
         return;
-    q->kept -= settle_let_go(q, part, begin);
-    lt_backlog_skip_to(&part->backlog, begin);
-    lt_queue_turns(q, part);
-    lt_queue_tell_head(part);
-    lt_ledger_drop_below(&part->ledger, begin, false);
+    lt_queue_skip(q, part, begin);
     lt_queue_trace(q, "gone", (uint32_t)part->p->number, begin, 0);
 }
 
@@ -167,6 +172,7 @@ static int settle_nack(leat_queue *q, struct lt_lease *lease, const struct lt_se
     settle_reclaim(q, lease);
     lt_who_drop(q, lease);
     lease->deliveries = (uint16_t)deliveries;
+    lt_retention_back(q, settle_part(q, lease), lease->offset);
     lt_leases_set(&q->leases, lease, LT_LEASE_DELAYED, lt_add_ms(lt_now_ns(q->mq), delay_ms));
     return 0;
 }
@@ -233,6 +239,7 @@ int lt_settle(leat_queue *q, uint64_t receipt, const struct lt_settle *s, uint32
 // The message is available again, its receipt good until it is handed out.
 static void settle_lapse(leat_queue *q, struct lt_lease *lease) {
     (void)lt_backlog_give_back(&settle_part(q, lease)->backlog, lease->offset);
+    lt_retention_back(q, settle_part(q, lease), lease->offset);
     lt_lapsed_add(&q->lapsed, lease);
 }
 
@@ -252,6 +259,7 @@ static void settle_expire(leat_queue *q, struct lt_lease *lease, int64_t now, in
     (void)settle_store_live(q, lease, lease->deliveries, (due - now + 999999) / 1000000);
     lt_leases_set(&q->leases, lease, LT_LEASE_DELAYED, due);
     lease->lingers = true;
+    lt_retention_back(q, settle_part(q, lease), lease->offset);
 }
 
 static void settle_one_due(leat_queue *q, struct lt_lease *lease, int64_t now, int64_t at) {
@@ -282,6 +290,7 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
     for (int32_t i = 0; q->set.delay_ms > 0 && i < q->count; i++)
         if (lt_queue_part(q, i)->tail_due <= now) // who is woken looks at it
             lt_queue_part(q, i)->tail_due = LT_NEVER;
+    lt_retention_look(q);
     lt_queue_plan(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q);
