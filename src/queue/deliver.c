@@ -326,7 +326,8 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, const struct deliver_
     int rc = lt_waiter_init(q->mq, &call.waiter);
     if (rc != 0)
         return rc;
-    atomic_fetch_add(&q->waiting, 1);
+    atomic_int *in_line = ask->quit ? &q->hands : &q->waiting;
+    atomic_fetch_add(in_line, 1);
     lt_lock(&q->line_lock);
     lt_list_push_back(&q->line, &call.node);
     lt_unlock(&q->line_lock);
@@ -338,14 +339,14 @@ static int deliver_wait(leat_queue *q, int64_t timeout_ms, const struct deliver_
     lt_unlock(&q->line_lock);
     deliver_wake_first(q); // the news may have been for the next one
     lt_waiter_fini(q->mq, &call.waiter);
-    atomic_fetch_sub(&q->waiting, 1); // from here on the queue may be closed, and the store
+    atomic_fetch_sub(in_line, 1); // from here on the queue may be closed, and the store
     return rc;
 }
 
 // Takes what is there beyond what those in line will get: were they alone served while somebody is
 // in line, every message would wait for a wake-up as soon as there was none once.
 static int deliver_at_once(leat_queue *q, const struct deliver_ask *ask) {
-    int others = atomic_load(&q->waiting);
+    int others = atomic_load(&q->waiting) + atomic_load(&q->hands);
     return deliver_look(q, ask, others > 0 ? (size_t)others : 0);
 }
 

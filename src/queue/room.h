@@ -127,6 +127,7 @@ struct leat_queue {
     struct lt_list line;       // blocked receives in order of arrival
     uint32_t views_out;        // counted by the pins
     atomic_int waiting;        // receives in line that have not left; release on leaving
+    atomic_int hands;          // the same of workers: they end before the queue is closed
     _Atomic uint64_t wakeups;  // how often leat_queue_wakeup was called; seq_cst
     struct lt_beacon beacon;   // leat_queue_fd
     atomic_int guests;         // other queues' threads that use it as where messages are moved to;

@@ -251,10 +251,12 @@ Test(queue_workers, the_queue_stays_open_as_long_as_they_run) {
 Test(queue_workers, closing_all_and_a_shutdown_end_them) {
     open_work(NULL);
     start((leat_worker_options){ .threads = 2 });
+    idle(2);
     ok(leat_close_all(mq, 1000));
     cr_assert_eq(taken.ends, 1);
     open_work(NULL);
     start((leat_worker_options){ .threads = 2 });
+    idle(2);
     ok(leat_shutdown(mq));
     ok(leat_close_all(mq, 1000));
     cr_assert_eq(taken.ends, 1);
