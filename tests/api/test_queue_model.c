@@ -83,7 +83,7 @@ static void compare(void) {
 static void do_send(const struct set *set) {
     if (model.count == MODEL_ROOM)
         return;
-    char group[8] = "";
+    char group[16] = "";
     int number = set->groups && draw(2) ? 1 + (int)draw(5) : 0;
     int priority = set->priorities && draw(2) ? 1 + (int)draw(9) : 0;
     int64_t delay = draw(4) ? 0 : 10 * (int64_t)draw(20);
