@@ -220,16 +220,19 @@ void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns) {
     }
 }
 
-// Runs what is due, in order. Either agenda may be NULL. Returns  how many.
-static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chores) {
+// Runs what is due, in order. Either agenda may be NULL. Returns  how many. *read is when it looked
+// at the clock, LT_NEVER if it did not.
+static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chores, int64_t *read) {
     struct lt_clock *c = &mq->clock;
     int fired = 0;
+    *read = LT_NEVER;
     int64_t next = events ? atomic_load_explicit(&events->next, memory_order_relaxed) : LT_NEVER;
     if (chores && atomic_load_explicit(&chores->next, memory_order_relaxed) < next)
         next = atomic_load_explicit(&chores->next, memory_order_relaxed);
     if (next == LT_NEVER)
         return 0;
     int64_t now = lt_now_ns(mq);
+    *read = now;
     if (next > now)
         return 0;
     lt_lock(&c->due_lock);
@@ -254,19 +257,32 @@ static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chor
     return fired;
 }
 
-void lt_due_fire(leat *mq) {
+static int clock_fire_mine(leat *mq, int64_t *read) {
     struct lt_clock *c = &mq->clock;
     // A chore may sync: not where a callback only looks.
     bool all = !lt_service_runs(&c->service) && !lt_in_callback();
-    (void)clock_fire(mq, &c->events, all ? &c->chores : NULL);
+    return clock_fire(mq, &c->events, all ? &c->chores : NULL, read);
+}
+
+void lt_due_fire(leat *mq) {
+    int64_t read;
+    (void)clock_fire_mine(mq, &read);
+}
+
+int64_t lt_due_fire_now(leat *mq) {
+    int64_t read;
+    int fired = clock_fire_mine(mq, &read);
+    return fired > 0 || read == LT_NEVER ? lt_now_ns(mq) : read; // what was run took its time
 }
 
 int lt_due_fire_all(leat *mq) {
-    return clock_fire(mq, &mq->clock.events, &mq->clock.chores);
+    int64_t read;
+    return clock_fire(mq, &mq->clock.events, &mq->clock.chores, &read);
 }
 
 void lt_chores_fire(leat *mq) {
-    (void)clock_fire(mq, NULL, &mq->clock.chores);
+    int64_t read;
+    (void)clock_fire(mq, NULL, &mq->clock.chores, &read);
 }
 
 // ---- calls that wait

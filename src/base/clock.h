@@ -102,6 +102,8 @@ void lt_due_end(leat *mq, struct lt_due *d);
 // lt_due_set plans, moves or (LT_NEVER) cancels an entry.
 void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns);
 // lt_due_fire runs all that is due now and the caller's to run. Locks: none held.
+// Returns  the time when it had nothing more to run: one reading of the clock serves both.
+int64_t lt_due_fire_now(leat *mq);
 void lt_due_fire(leat *mq);
 // lt_due_fire_all runs all that is due now, chores too. Locks: none held. Returns  how many.
 int lt_due_fire_all(leat *mq);

@@ -192,8 +192,7 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
     }
 }
 
-static int deliver_some(leat_queue *q, leat_message *m, size_t max) {
-    int64_t now = lt_now_ns(q->mq);
+static int deliver_some(leat_queue *q, int64_t now, leat_message *m, size_t max) {
     size_t n = 0;
     int32_t idle = 0; // partitions in a row that had nothing
     int rc = lt_queue_catch_up(q);
@@ -213,9 +212,10 @@ static int deliver_some(leat_queue *q, leat_message *m, size_t max) {
 }
 
 // What was handed out gets the visibility timeout and the name that the receive has of its own.
-static void deliver_mark(leat_queue *q, const struct deliver_ask *ask, int who, int n) {
+static void deliver_mark(leat_queue *q, const struct deliver_ask *ask, int64_t now, int who,
+                         int n) {
     int64_t ms = ask->o->visibility_timeout_ms;
-    int64_t due = lt_add_ms(lt_now_ns(q->mq), ms);
+    int64_t due = lt_add_ms(now, ms);
     for (int i = 0; i < n; i++) {
         struct lt_lease *lease = lt_leases_find(&q->leases, ask->m[i].receipt);
         lt_who_set(q, lease, who);
@@ -229,7 +229,7 @@ static void deliver_mark(leat_queue *q, const struct deliver_ask *ask, int who, 
 static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t others) {
     leat_message *m = ask->m;
     size_t max = ask->max;
-    lt_queue_look(q);
+    int64_t now = lt_queue_look(q);
     lt_lock(&q->lock);
     int who = ask->o->who ? lt_who_find(q, ask->o->who) : 0;
     if (who < 0) {
@@ -240,9 +240,9 @@ static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t oth
         uint64_t there = lt_queue_available(q), left = there > others ? there - others : 0;
         max = max < left ? max : (size_t)left;
     }
-    int rc = max > 0 && !q->set.paused ? deliver_some(q, m, max) : 0;
+    int rc = max > 0 && !q->set.paused ? deliver_some(q, now, m, max) : 0;
     if (who > 0 || ask->o->visibility_timeout_ms > 0)
-        deliver_mark(q, ask, who, rc);
+        deliver_mark(q, ask, now, who, rc);
     bool move = !lt_list_empty(&q->moving);
     lt_unlock(&q->lock);
     if (move)

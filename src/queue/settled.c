@@ -36,7 +36,9 @@ static int settled_enter(leat_queue *q, const struct lt_settle *s, const void *m
         rc = settled_check(s);
     if (rc != 0)
         return lt_end(q->mq, rc);
-    lt_due_fire(q->mq);
+    // An ack does not look at the clock: where its lease has run out nobody else got the message.
+    if (s->kind != LT_SETTLE_ACK)
+        lt_due_fire(q->mq);
     return 0;
 }
 
