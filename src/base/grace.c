@@ -31,11 +31,13 @@ uint32_t lt_grace_enter(struct lt_grace *g) {
         grace_thread = atomic_fetch_add_explicit(&grace_threads, 1, memory_order_relaxed) + 1;
     uint32_t stripe = grace_thread % LT_GRACE_STRIPES;
     uint32_t phase = atomic_load(&g->phase);
-    atomic_fetch_add(&g->stripe[stripe].readers[phase], GRACE_ENTRY + 1);
-    return stripe * 2 + phase;
+    uint64_t was = atomic_fetch_add(&g->stripe[stripe].readers[phase], GRACE_ENTRY + 1);
+    // Whoever enters there before this section leaves finds it at 1 or more.
+    return (stripe * 2 + phase) | (was % GRACE_ENTRY == 0 ? LT_GRACE_ALONE : 0u);
 }
 
 void lt_grace_leave(struct lt_grace *g, uint32_t token) {
+    token &= ~(uint32_t)LT_GRACE_ALONE;
     // Only who brings a counter to 0 can have ended a batch's wait. If `owed` is still 0 here, then
     // retire raises it later and polls itself.
     uint64_t was = atomic_fetch_sub(&g->stripe[token / 2].readers[token % 2], 1);

@@ -38,8 +38,10 @@
 
 enum {
     LT_GRACE_STRIPES = 8, // arbitrary: more than the threads that publish at once on small machines
-    LT_GRACE_LINE = 64,   // bytes; stripes this far apart share no cache line
-    LT_GRACE_BITS = 20    // of a counter of readers: more than stacks have room for
+    LT_GRACE_PLACES = 2 * LT_GRACE_STRIPES,
+    LT_GRACE_LINE = 64,  // bytes; stripes this far apart share no cache line
+    LT_GRACE_BITS = 20,  // of a counter of readers: more than stacks have room for
+    LT_GRACE_ALONE = 256 // in a token
 };
 
 // struct lt_retired is put into what will be retired; only grace touches it.
@@ -77,6 +79,12 @@ void lt_grace_init(struct lt_grace *g);
 // Returns: the token for lt_grace_leave.
 // Threads: any. Blocks: never.
 uint32_t lt_grace_enter(struct lt_grace *g);
+
+// lt_grace_place is a number below LT_GRACE_PLACES that no other section has until this one, whose
+// token it is, ends; or -1: others were in where it entered.
+static inline int lt_grace_place(uint32_t token) {
+    return token & LT_GRACE_ALONE ? (int)(token & ~(uint32_t)LT_GRACE_ALONE) : -1;
+}
 
 // lt_grace_leave ends the section of that token: what was read in it may be gone now. It may run
 // the free functions of what others retired. Threads: any, also another one than entered. Blocks:

@@ -173,13 +173,14 @@ struct channel_call { // one publish
     leat_message *m;
     size_t name_len;
     uint64_t serial; // of before any list was looked at, see invariant 3
+    struct lt_stand stand;
     int heard;
 };
 
 static void channel_hear(struct channel_call *call, leat_subscription *s) {
     if (call->heard == 0)
         call->m->timestamp_ms = lt_wall_ms(call->mq);
-    call->heard += lt_subscription_deliver(s, call->m) ? 1 : 0;
+    call->heard += lt_subscription_deliver(&call->stand, s, call->m) ? 1 : 0;
 }
 
 // Calls the patterns with a prefix of n bytes that match.
@@ -196,24 +197,22 @@ static void channel_deliver_prefix(struct channel_call *call, size_t n) {
     }
 }
 
-// channel_deliver calls who listens: *m goes to ch's own (ch may be NULL), then to the patterns'.
+// channel_deliver calls who listens: first ch's own (ch may be NULL), then the patterns'.
 // Returns  how many heard it.
-static int channel_deliver(leat *mq, struct lt_channel *ch, leat_message *m, size_t name_len) {
-    struct lt_channels *cs = mq->channels;
-    struct channel_call call = {
-        .mq = mq, .m = m, .name_len = name_len, .serial = atomic_load(&cs->serial)
-    };
+static int channel_deliver(struct channel_call *call, struct lt_channel *ch) {
+    struct lt_channels *cs = call->mq->channels;
     leat_subscription *s = ch ? atomic_load(&ch->listeners.first) : NULL;
-    for (; s && s->serial <= call.serial; s = atomic_load(&s->next))
-        channel_hear(&call, s);
-    for (size_t w = 0; w <= name_len / 64; w++)
+    for (; s && s->serial <= call->serial; s = atomic_load(&s->next))
+        channel_hear(call, s);
+    for (size_t w = 0; w <= call->name_len / 64; w++)
         for (uint64_t bits = atomic_load(&cs->lengths[w]); bits; bits &= bits - 1) {
             size_t n = w * 64 + (size_t)__builtin_ctzll(bits);
-            if (n > name_len)
+            if (n > call->name_len)
                 break;
-            channel_deliver_prefix(&call, n);
+            channel_deliver_prefix(call, n);
         }
-    return call.heard;
+    lt_stand_leave(&call->stand);
+    return call->heard;
 }
 
 int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
@@ -239,7 +238,13 @@ int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
         if (mq->trace)
             channel_trace(mq, channel);
         leat_message m = { .value = { data ? data : "", size }, .topic = channel, .offset = -1 };
-        rc = channel_deliver(mq, ch, &m, n);
+        struct channel_call call = {
+            .mq = mq, .m = &m, .name_len = n, .serial = atomic_load(&cs->serial)
+        };
+        int place = lt_grace_place(token);
+        if (place >= 0)
+            call.stand.place = &cs->place[place];
+        rc = channel_deliver(&call, ch);
     }
     if (rc < 0)
         atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);

@@ -64,6 +64,18 @@ struct lt_names {
 
 enum { LT_PREFIX_WORDS = LT_PATTERN_MAX / 64 + 1 };
 
+// A publish in its own place shows in it which subscription it is at: a step on one word, where
+// counting itself in and out of the subscription's own are two.
+struct lt_place {
+    _Atomic(leat_subscription *) at; // NULL: at none; seq_cst, see subscription.c
+    char pad[LT_GRACE_LINE - sizeof(void *)];
+};
+
+struct lt_stand {           // of one publish
+    struct lt_place *place; // NULL: it has none, and counts itself
+    leat_subscription *at;  // as the place says
+};
+
 struct lt_channels {
     uint64_t seed; // of the tables' hash
     struct lt_names names, prefixes;
@@ -75,10 +87,13 @@ struct lt_channels {
     struct lt_mutex idle_lock;   // guards the way into `idle`: who waits looks at its word under it
     struct lt_cond idle;         // the calls of some subscription have come down to 0
     _Atomic uint64_t no_publish; // sections of grace that were not one; relaxed
-    struct lt_grace grace;       // frees subscriptions, channels and tables
+    struct lt_place
+        place[LT_GRACE_PLACES]; // each belongs to the section of grace that has its number
+    struct lt_grace grace;      // frees subscriptions, channels and tables
 };
 
-// word says how many calls of fn run, and how it ends; seq_cst. See subscription.c.
+// word says how it ends, and how many publishes without a place are at it; seq_cst. See
+// subscription.c.
 struct leat_subscription {
     struct lt_retired retired;
     leat *mq;
@@ -104,9 +119,13 @@ int lt_channel_join_locked(leat *mq, leat_subscription *s);
 // lt_channel_leave_locked takes s out. A channel that nobody is left in goes too.
 void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s);
 
-// lt_subscription_deliver calls fn unless s is closed.
+// lt_subscription_deliver calls fn unless s is closed; stand is then at s, until the next one or
+// lt_stand_leave.
 // Returns  whether it called it.
 // Threads  any, in a section of grace that began before s was found. Locks: none held.
-bool lt_subscription_deliver(leat_subscription *s, const leat_message *m);
+bool lt_subscription_deliver(struct lt_stand *stand, leat_subscription *s, const leat_message *m);
+
+// lt_stand_leave ends the last delivery of a publish, in the same section.
+void lt_stand_leave(struct lt_stand *stand);
 
 #endif

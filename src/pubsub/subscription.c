@@ -1,36 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 // The life of a subscription: joining, being called, closing.
 //
-// One word says what it is doing: the number of calls of fn that have begun and not ended, and
-// three flags.
+// One word says what it is doing: three flags, and the number of publishes that count themselves in
+// it, since they have no place of their own to show in where they are (see struct lt_stand).
 //
 //   CLOSED   no call may begin any more
-//   AWAITED  closed by a thread that waits until the number is 0, and then ends it itself
+//   AWAITED  closed by a thread that waits until nobody is at it, and then ends it itself
 //   ENDED    closed inside a callback: somebody has taken it on to end it
 //
 // To end it is to run on_end and to hand the memory to grace; it happens once.
 //
-// A publisher counts itself and learns in the same step whether it may call; a closer sets CLOSED
-// and learns in the same step how many calls are under way. All steps on the word have one order,
-// and so there are two cases only:
+// A publisher first says that it is here, then looks whether it may call; a closer first sets
+// CLOSED, then looks who is here. All these steps have one order, so there are two cases only:
 //
-//     publisher P                  closer C             word
-//     +1 (sees open)                                    1
-//                                  |= CLOSED (sees 1)   CLOSED 1     C must leave the end to P,
+//     publisher P                  closer C
+//     place = s, or number + 1
+//     looks: open
+//                                  |= CLOSED
+//                                  looks: P is at s                  C must leave the end to P,
 //     ... fn ...                                                     or wait for it
-//     -1                                                CLOSED 0     P brought it to 0: P ends it,
-//                                                                    or wakes C (AWAITED)
+//     place = next, or number - 1
+//     looks: CLOSED                                                  P ends it, or wakes C
+//     (AWAITED)
 //
-//                                  |= CLOSED (sees 0)   CLOSED 0     C ends it
-//     +1 (sees CLOSED)                                  CLOSED 1     P does not call
-//     -1                                                CLOSED 0     P brought it to 0, too
+//                                  |= CLOSED
+//                                  looks: nobody                     C ends it
+//     place = s, or number + 1
+//     looks: CLOSED                                                  P does not call
+//     place = next, or number - 1
+//     looks: CLOSED                                                  P tries to end it, too
 //
-// As the last line shows, the number can come down to 0 more than once: publishers that found the
-// subscription before it was taken out of its list step up and down again without calling. So who
-// sees CLOSED 0 takes the end on by changing that very word to CLOSED ENDED, and only one can.
-// With AWAITED nobody but the closer ends it, and a late step at most wakes somebody for nothing.
+// As the last line shows, there can be nobody at it more than once: publishers that found the
+// subscription before it was taken out of its list come and go again without calling. So who finds
+// nobody takes the end on by changing that very word from CLOSED to CLOSED ENDED, and only one can.
+// Of several who leave at once the last one finds nobody, as each has said that it left before it
+// looks. With AWAITED nobody but the closer ends it, and a late step at most wakes somebody for
+// nothing.
 //
-// Who steps on the word is in a section of grace, hence the memory stays for it even if the end
+// Who looks at the word is in a section of grace, hence the memory stays for it even if the end
 // comes in between. The closer inside a callback is no exception, it enters one: between its two
 // steps a late publisher may take on the end.
 #include "pubsub/channel.h"
@@ -60,49 +67,77 @@ static void subscription_end(leat_subscription *s) {
     lt_grace_retire(&s->mq->channels->grace, &s->retired, subscription_free);
 }
 
-static void subscription_end_once(leat_subscription *s) {
-    uint32_t quiet = SUBSCRIPTION_CLOSED;
-    if (atomic_compare_exchange_strong(&s->word, &quiet, SUBSCRIPTION_CLOSED | SUBSCRIPTION_ENDED))
-        subscription_end(s);
+// Nobody is at s who does not count itself in its word.
+static bool subscription_has_no_stand(leat_subscription *s) {
+    struct lt_channels *cs = s->mq->channels;
+    for (int i = 0; i < LT_GRACE_PLACES; i++)
+        if (atomic_load(&cs->place[i].at) == s)
+            return false;
+    return true;
 }
 
-// ---- being called
-
-// subscription_leave is what a publisher does after the call that it did, or did not, make.
-static void subscription_leave(leat_subscription *s) {
-    uint32_t word = atomic_fetch_sub(&s->word, 1) - 1;
-    if (word == SUBSCRIPTION_CLOSED) {
-        subscription_end_once(s);
-    } else if (word == (SUBSCRIPTION_CLOSED | SUBSCRIPTION_AWAITED)) {
+// subscription_left is what follows on a publisher's having left s, which is closed.
+static void subscription_left(leat_subscription *s) {
+    if (atomic_load(&s->word) & SUBSCRIPTION_AWAITED) {
         // Through the lock, or this could fall between the closer's look and its sleep.
         struct lt_channels *cs = s->mq->channels;
         lt_lock(&cs->idle_lock);
         lt_cond_broadcast(&cs->idle);
         lt_unlock(&cs->idle_lock);
+        return;
     }
+    uint32_t quiet = SUBSCRIPTION_CLOSED;
+    if (subscription_has_no_stand(s) &&
+        atomic_compare_exchange_strong(&s->word, &quiet, SUBSCRIPTION_CLOSED | SUBSCRIPTION_ENDED))
+        subscription_end(s);
 }
 
-bool lt_subscription_deliver(leat_subscription *s, const leat_message *m) {
-    bool open = (atomic_fetch_add(&s->word, 1) & SUBSCRIPTION_CLOSED) == 0;
+// ---- being called
+
+// The place says where the publish is now, then it looks at what it left.
+static void stand_at(struct lt_stand *stand, leat_subscription *s) {
+    leat_subscription *was = stand->at;
+    stand->at = s;
+    atomic_store(&stand->place->at, s);
+    if (was && atomic_load(&was->word) & SUBSCRIPTION_CLOSED)
+        subscription_left(was);
+}
+
+void lt_stand_leave(struct lt_stand *stand) {
+    if (stand->at)
+        stand_at(stand, NULL);
+}
+
+bool lt_subscription_deliver(struct lt_stand *stand, leat_subscription *s, const leat_message *m) {
+    uint32_t word;
+    if (stand->place) {
+        stand_at(stand, s);
+        word = atomic_load(&s->word);
+    } else {
+        word = atomic_fetch_add(&s->word, 1);
+    }
+    bool open = (word & SUBSCRIPTION_CLOSED) == 0;
     if (open) {
         lt_callback_begin();
         s->fn(s, m, s->ctx);
         lt_callback_end();
     }
-    subscription_leave(s);
+    if (!stand->place && (atomic_fetch_sub(&s->word, 1) & SUBSCRIPTION_CLOSED))
+        subscription_left(s);
     return open;
 }
 
 // ---- closing
 
-// subscription_close_now ends s later if a call is under way: its own, or another thread's.
+// subscription_close_now leaves the end to the last call if one is under way: its own, or another
+// thread's.
 // Runs on: a thread that is in a callback.
 static void subscription_close_now(leat_subscription *s) {
     struct lt_grace *grace = &s->mq->channels->grace;
     uint32_t token = lt_grace_enter(grace);
     atomic_fetch_add_explicit(&s->mq->channels->no_publish, 1, memory_order_relaxed);
-    if ((atomic_fetch_or(&s->word, SUBSCRIPTION_CLOSED) & SUBSCRIPTION_RUNNING) == 0)
-        subscription_end_once(s);
+    (void)atomic_fetch_or(&s->word, SUBSCRIPTION_CLOSED);
+    subscription_left(s);
     lt_grace_leave(grace, token);
 }
 
@@ -110,7 +145,7 @@ static void subscription_close_and_wait(leat_subscription *s) {
     struct lt_channels *cs = s->mq->channels;
     lt_lock(&cs->idle_lock);
     (void)atomic_fetch_or(&s->word, SUBSCRIPTION_CLOSED | SUBSCRIPTION_AWAITED);
-    while ((atomic_load(&s->word) & SUBSCRIPTION_RUNNING) != 0)
+    while ((atomic_load(&s->word) & SUBSCRIPTION_RUNNING) != 0 || !subscription_has_no_stand(s))
         lt_cond_wait(&cs->idle, &cs->idle_lock);
     lt_unlock(&cs->idle_lock);
     subscription_end(s);

@@ -75,6 +75,23 @@ Test(grace, nested_sections_hold_until_the_outermost_ends) {
     cr_assert(a.freed == 1 && b.freed == 1);
 }
 
+Test(grace, a_place_belongs_to_one_section_at_a_time) {
+    struct lt_grace g;
+    lt_grace_init(&g);
+    uint32_t first = lt_grace_enter(&g), second = lt_grace_enter(&g);
+    int place = lt_grace_place(first);
+    cr_assert(place >= 0 && place < LT_GRACE_PLACES, "%d", place);
+    cr_assert_eq(lt_grace_place(second), -1);
+    lt_grace_leave(&g, first);
+    uint32_t third = lt_grace_enter(&g);
+    cr_assert_eq(lt_grace_place(third), -1, "the second is still in");
+    lt_grace_leave(&g, second);
+    lt_grace_leave(&g, third);
+    uint32_t fourth = lt_grace_enter(&g);
+    cr_assert_eq(lt_grace_place(fourth), place);
+    lt_grace_leave(&g, fourth);
+}
+
 Test(grace, who_came_later_does_not_hold_it_back) {
     struct lt_grace g;
     lt_grace_init(&g);
@@ -179,7 +196,8 @@ Test(grace, drain_frees_all_also_what_is_retired_meanwhile) {
     }
     for (int i = 0; i < 5; i++)
         lt_grace_retire(&g, &item[i].retired, grace_item_free);
-    atomic_fetch_sub(&g.stripe[token / 2].readers[token % 2], 1);
+    int place = lt_grace_place(token);
+    atomic_fetch_sub(&g.stripe[place / 2].readers[place % 2], 1);
     cr_assert_eq(item[0].freed, 0);
     lt_grace_drain(&g);
     for (int i = 0; i < N; i++)
