@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "pubsub/pattern.h"
 
+#include "base/err.h"
+
 #include <stdint.h>
+#include <string.h>
 
 // clang-format off
 static const bool pattern_byte[256] = {
@@ -25,4 +28,48 @@ bool lt_is_channel_name(const char *name, size_t name_len) {
     for (size_t i = 0; i < name_len; i++)
         plain &= pattern_byte[(uint8_t)name[i]];
     return plain;
+}
+
+// ---- tokens
+
+bool lt_is_tokens(const char *s) {
+    return strpbrk(s, "*>") != NULL;
+}
+
+size_t lt_tokens_literal(const char *pattern) {
+    return strcspn(pattern, "*>");
+}
+
+int lt_check_tokens(const char *pattern) {
+    size_t n = strnlen(pattern, LT_PATTERN_MAX + 1);
+    if (n == 0 || n > LT_PATTERN_MAX)
+        return lt_fail(LEAT_EINVAL, "pattern '%.32s%s': 1 to %d bytes", pattern,
+                       n > 32 ? "..." : "", LT_PATTERN_MAX);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t c = (uint8_t)pattern[i];
+        bool wild = c == '*' || c == '>';
+        if (!wild && !pattern_byte[c])
+            return lt_fail(LEAT_EINVAL, "pattern '%s': only A-Z a-z 0-9 . _ - * >", pattern);
+        bool alone = (i == 0 || pattern[i - 1] == '.') && (i + 1 == n || pattern[i + 1] == '.');
+        if (wild && !alone)
+            return lt_fail(LEAT_EINVAL, "pattern '%s': %c is a token of its own", pattern, c);
+        if (c == '>' && i + 1 < n)
+            return lt_fail(LEAT_EINVAL, "pattern '%s': > is its last token", pattern);
+    }
+    return 0;
+}
+
+bool lt_tokens_match(const char *pattern, size_t pattern_len, const char *name, size_t name_len) {
+    size_t p = 0, n = 0;
+    for (; p < pattern_len; p++) {
+        if (pattern[p] == '>')
+            return true;
+        if (pattern[p] == '*') {
+            const char *dot = memchr(name + n, '.', name_len - n);
+            n = dot ? (size_t)(dot - name) : name_len;
+        } else if (n == name_len || name[n++] != pattern[p]) {
+            return false;
+        }
+    }
+    return n == name_len;
 }
