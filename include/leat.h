@@ -1225,6 +1225,24 @@ LEAT_API int leat_publish(leat *mq, const char *channel, const void *data, size_
 LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, void *ctx,
                                     const leat_subscription_options *o, leat_subscription **out);
 
+// leat_channel_count tells how many subscriptions would hear a publish on that channel.
+// Returns  that number, or LEAT_EINVAL (no name of a channel).
+// Threads  [any] [cb]
+LEAT_API int leat_channel_count(leat *mq, const char *channel);
+
+typedef struct {
+    char name[256];      // a channel that somebody listens to, or a pattern
+    int32_t pattern;     // 0: a channel; 1: a glob; 2: a pattern of tokens
+    int32_t subscribers; // with that very name or pattern
+    uint64_t reserved[2];
+} leat_channel_info;
+
+// leat_channel_list tells who listens to what: channels first, then patterns, each in no order.
+// Where somebody subscribes or closes meanwhile, either state may be told.
+// Returns  how many there are; at most max are written.
+// Threads  [any] [cb]
+LEAT_API int leat_channel_list(leat *mq, leat_channel_info *out, size_t max, size_t size_of_one);
+
 // leat_subscription_close ends a subscription: on return fn is not running and never will again.
 // Inside any callback it does not wait: it returns 0 at once, no new call of fn starts, and
 // .on_end tells when the last one is over.

@@ -16,8 +16,7 @@
 
 enum { CHANNEL_SLOTS_MIN = 16 };
 
-// channel_gone marks a slot whose channel went. No name is that long. Never written.
-static struct lt_channel channel_gone = { .name_len = SIZE_MAX };
+struct lt_channel lt_channel_gone = { .name_len = SIZE_MAX };
 
 // ---- the table
 
@@ -69,7 +68,7 @@ static int channel_room_locked(leat *mq, struct lt_names *names) {
         atomic_init(&t->slot[i], NULL);
     for (size_t i = 0; old && i <= old->mask; i++) {
         struct lt_channel *ch = atomic_load(&old->slot[i]);
-        if (ch && ch != &channel_gone)
+        if (ch && ch != &lt_channel_gone)
             channel_put(t, ch);
     }
     names->used = names->live;
@@ -112,7 +111,7 @@ static void channel_remove_locked(struct lt_channels *cs, struct lt_names *names
     size_t i = (size_t)ch->hash & t->mask;
     while (atomic_load(&t->slot[i]) != ch)
         i = (i + 1) & t->mask;
-    atomic_store(&t->slot[i], &channel_gone);
+    atomic_store(&t->slot[i], &lt_channel_gone);
     names->live--;
     lt_grace_retire(&cs->grace, &ch->retired, channel_free);
 }
@@ -171,48 +170,66 @@ static void channel_trace(leat *mq, const char *name) {
 struct channel_call { // one publish
     leat *mq;
     leat_message *m;
-    size_t name_len;
     uint64_t serial; // of before any list was looked at, see invariant 3
     struct lt_stand stand;
     int heard;
 };
 
-static void channel_hear(struct channel_call *call, leat_subscription *s) {
-    if (call->heard == 0)
-        call->m->timestamp_ms = lt_wall_ms(call->mq);
-    call->heard += lt_subscription_deliver(&call->stand, s, call->m) ? 1 : 0;
+static bool channel_matches(const leat_subscription *s, size_t n, const char *name,
+                            size_t name_len) {
+    return lt_glob_match(s->pattern + n, s->pattern_len - n, name + n, name_len - n);
 }
 
-// Calls the patterns with a prefix of n bytes that match.
-static void channel_deliver_prefix(struct channel_call *call, size_t n) {
-    struct lt_channels *cs = call->mq->channels;
-    const char *name = call->m->topic;
-    struct lt_channel *ch = channel_find(&cs->prefixes, name, n, lt_hash_bytes(name, n, cs->seed));
-    leat_subscription *s = ch ? atomic_load(&ch->listeners.first) : NULL;
-    for (; s && s->serial <= call->serial; s = atomic_load(&s->next)) {
-        if (!lt_glob_match(s->pattern + n, s->pattern_len - n, name + n, call->name_len - n))
-            continue;
-        call->m->pattern = s->pattern;
-        channel_hear(call, s);
-    }
-}
-
-// channel_deliver calls who listens: first ch's own (ch may be NULL), then the patterns'.
-// Returns  how many heard it.
-static int channel_deliver(struct channel_call *call, struct lt_channel *ch) {
+// channel_each shows visit, as *call has it, each who listens: first ch's own (ch may be NULL),
+// then the patterns' whose prefix the name has, with their pattern.
+static inline void
+channel_each(struct channel_call *call, struct lt_channel *ch, const char *name, size_t name_len,
+             void (*visit)(struct channel_call *call, leat_subscription *s, const char *pattern)) {
     struct lt_channels *cs = call->mq->channels;
     leat_subscription *s = ch ? atomic_load(&ch->listeners.first) : NULL;
     for (; s && s->serial <= call->serial; s = atomic_load(&s->next))
-        channel_hear(call, s);
-    for (size_t w = 0; w <= call->name_len / 64; w++)
+        visit(call, s, NULL);
+    for (size_t w = 0; w <= name_len / 64; w++)
         for (uint64_t bits = atomic_load(&cs->lengths[w]); bits; bits &= bits - 1) {
             size_t n = w * 64 + (size_t)__builtin_ctzll(bits);
-            if (n > call->name_len)
+            if (n > name_len)
                 break;
-            channel_deliver_prefix(call, n);
+            ch = channel_find(&cs->prefixes, name, n, lt_hash_bytes(name, n, cs->seed));
+            s = ch ? atomic_load(&ch->listeners.first) : NULL;
+            for (; s && s->serial <= call->serial; s = atomic_load(&s->next))
+                if (channel_matches(s, n, name, name_len))
+                    visit(call, s, s->pattern);
         }
-    lt_stand_leave(&call->stand);
-    return call->heard;
+}
+
+static void channel_hear(struct channel_call *call, leat_subscription *s, const char *pattern) {
+    if (call->heard == 0)
+        call->m->timestamp_ms = lt_wall_ms(call->mq);
+    call->m->pattern = pattern;
+    call->heard += lt_subscription_deliver(&call->stand, s, call->m) ? 1 : 0;
+}
+
+static void channel_count(struct channel_call *call, leat_subscription *s, const char *pattern) {
+    (void)s;
+    (void)pattern;
+    call->heard++;
+}
+
+int leat_channel_count(leat *mq, const char *channel) {
+    int rc = lt_enter(mq, LT_CALL_CB);
+    if (rc == 0)
+        rc = lt_check_name("channel", channel);
+    if (rc != 0)
+        return rc;
+    struct lt_channels *cs = mq->channels;
+    size_t n = strlen(channel);
+    uint32_t token = lt_grace_enter(&cs->grace);
+    atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
+    struct channel_call call = { .mq = mq, .serial = atomic_load(&cs->serial) };
+    uint64_t hash = lt_hash_bytes(channel, n, cs->seed);
+    channel_each(&call, channel_find(&cs->names, channel, n, hash), channel, n, channel_count);
+    lt_grace_leave(&cs->grace, token);
+    return call.heard;
 }
 
 int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
@@ -238,13 +255,13 @@ int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
         if (mq->trace)
             channel_trace(mq, channel);
         leat_message m = { .value = { data ? data : "", size }, .topic = channel, .offset = -1 };
-        struct channel_call call = {
-            .mq = mq, .m = &m, .name_len = n, .serial = atomic_load(&cs->serial)
-        };
+        struct channel_call call = { .mq = mq, .m = &m, .serial = atomic_load(&cs->serial) };
         int place = lt_grace_place(token);
         if (place >= 0)
             call.stand.place = &cs->place[place];
-        rc = channel_deliver(&call, ch);
+        channel_each(&call, ch, channel, n, channel_hear);
+        lt_stand_leave(&call.stand);
+        rc = call.heard;
     }
     if (rc < 0)
         atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
@@ -302,7 +319,7 @@ static void channel_free_names(leat *mq, struct lt_names *names) {
     struct lt_channel_table *t = atomic_load(&names->table);
     for (size_t i = 0; t && i <= t->mask; i++) {
         struct lt_channel *ch = atomic_load(&t->slot[i]);
-        if (!ch || ch == &channel_gone)
+        if (!ch || ch == &lt_channel_gone)
             continue;
         channel_free_listeners(mq, &ch->listeners);
         lt_free(&mq->mem, ch);

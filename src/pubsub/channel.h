@@ -50,6 +50,9 @@ struct lt_channel { // or a prefix
     char name[]; // and a NUL
 };
 
+// lt_channel_gone marks a slot whose channel went. No name is that long. Never written.
+extern struct lt_channel lt_channel_gone;
+
 struct lt_channel_table {
     struct lt_retired retired;
     struct lt_mem *mem;
