@@ -991,14 +991,19 @@ typedef struct {
                           // sent from now on; 0: LEAT_EARLIEST
     int32_t dead_letter_expired; // 1: what expires goes to the dead-letter queue, with leat.reason
                                  // "expired"; 0: it is gone, or as it is; LEAT_ZERO: it is gone
+    int64_t dedup_window_ms; // of its own topic, as in leat_topic_options: a repeat of a .dedup_id
+                             // is not stored, whatever became of the first one, also a purge.
+                             // Altered: for what is sent from then on; 0: off, or as it is;
+                             // LEAT_ZERO: off
     uint64_t reserved[8];
 } leat_queue_options;
 
 // leat_queue_open opens the queue of that name, creating it if it is missing. A queue over a topic
 // sees every record of it, also those sent before, and disturbs neither groups nor other queues.
 // Returns  LEAT_EEXIST naming the field that differs, or if a plain topic has the name;
-//          LEAT_ENOENT (.topic, or LEAT_MUST_EXIST); LEAT_EINVAL (a cycle of dead-letter queues);
-//          LEAT_EFULL at 64 queues a topic or 65,535 queues; LEAT_ENOSPC, LEAT_EIO.
+//          LEAT_ENOENT (.topic, or LEAT_MUST_EXIST); LEAT_EINVAL (a cycle of dead-letter queues;
+//          .dedup_window_ms of a queue over another topic); LEAT_EFULL at 64 queues a topic or
+//          65,535 queues; LEAT_ENOSPC, LEAT_EIO.
 // Owns     *out is ended by leat_queue_close; opening again gives the same handle, closed as often.
 // Threads  [any], the handle too
 LEAT_API int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o,
@@ -1028,10 +1033,10 @@ LEAT_API int leat_queue_delete(leat *mq, const char *name);
 LEAT_API int leat_queue_pause(leat_queue *q, int on);
 
 // leat_queue_purge ends every message that is in the queue now, whatever its state: receipts are
-// LEAT_ESTALE, views stay. It is as durable as a settling, each partition by itself. A message
-// whose copy is just being moved to the dead-letter queue arrives there. purged (may be NULL): how
-// many.
-// Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EFULL: some partitions are not purged. With .settle_acks
+// LEAT_ESTALE, views stay, dedup ids are remembered still. It is as durable as a settling, each
+// partition by itself. A message whose copy is just being moved to the dead-letter queue arrives
+// there. purged (may be NULL): how many. Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EFULL: some
+// partitions are not purged. With .settle_acks
 //          LEAT_ACKS_DISK LEAT_EIO also if the sync fails: purged, but unknown whether durably.
 // Threads  [any]
 // Blocks   with LEAT_ACKS_DISK for a sync.

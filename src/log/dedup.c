@@ -126,11 +126,17 @@ static void dedup_drop(struct lt_dedup *d, struct lt_dedup_id *e) {
             p, low, next ? LT_CONTAINER(next, struct lt_dedup_id, in_part)->low : INT64_MAX);
 }
 
+// There was a window, and is none now.
+static bool dedup_is_off(const struct lt_dedup *d) {
+    return d->window_ms == 0 && d->window_count == 0;
+}
+
 static void dedup_forget(struct lt_dedup *d, int64_t now_ms) {
     struct lt_node *n;
     while ((n = lt_list_first(&d->by_age))) {
         struct lt_dedup_id *e = LT_CONTAINER(n, struct lt_dedup_id, by_age);
-        if ((d->window_count == 0 || d->stored <= d->window_count) && !dedup_is_old(d, e, now_ms))
+        if (!dedup_is_off(d) && (d->window_count == 0 || d->stored <= d->window_count) &&
+            !dedup_is_old(d, e, now_ms))
             break;
         dedup_drop(d, e);
     }
@@ -234,7 +240,7 @@ int lt_dedup_begin(leat_topic *t, struct lt_once *once, size_t n) {
         lt_cond_wait(&d->settled, &d->lock);
     int64_t now_ms = lt_steady_ms(t->mq);
     dedup_forget(d, now_ms);
-    for (size_t i = 0; rc == 0 && i < n; i++)
+    for (size_t i = 0; rc == 0 && i < n && !dedup_is_off(d); i++)
         if (once[i].id.data)
             rc = dedup_enter(d, once, i, now_ms);
     if (rc != 0)
@@ -254,6 +260,27 @@ void lt_dedup_end(leat_topic *t, struct lt_once *once, size_t n) {
         once[i].where = once[once[i].like - 1].where;
         once[i].where.duplicate = once[i].where.offset >= 0;
     }
+}
+
+int lt_topic_set_dedup_window(leat_topic *t, int64_t window_ms) {
+    if (t->dedup_window_ms == window_ms)
+        return 0;
+    struct lt_dedup *before = t->dedup, *d = before ? before : lt_dedup_new(t);
+    int rc = d ? lt_topic_note(t, t->partitions, window_ms) : LEAT_ENOMEM;
+    if (rc != 0) {
+        if (!before)
+            lt_dedup_free(d);
+        return rc;
+    }
+    if (window_ms != 0)
+        t->goes_by_time = true; // first: ids are forgotten by it
+    t->dedup_window_ms = window_ms;
+    lt_lock(&d->lock);
+    d->window_ms = window_ms;
+    dedup_forget(d, lt_steady_ms(t->mq));
+    lt_unlock(&d->lock);
+    t->dedup = d; // it stays, also when it is off: who sends may be in it
+    return 0;
 }
 
 void lt_dedup_clear(leat_topic *t) {

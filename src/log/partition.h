@@ -150,8 +150,9 @@ void lt_partition_cool(struct lt_partition *p, bool files, bool maps);
 void lt_partition_settle(struct lt_partition *p);
 
 // lt_partition_release gives back the segments that have only records below `floor`, never the
-// active one. The log start is durable before a file goes.
-// Returns  LEAT_EIO, LEAT_ENOSPC, LEAT_EFULL, LEAT_ENOMEM: nothing was given back.
+// active one, and none with ids of the dedup window. The log start is durable before a file goes.
+// Returns  1: some stay for their ids. LEAT_EIO, LEAT_ENOSPC, LEAT_EFULL, LEAT_ENOMEM: all stay.
+// Locks: none.
 int lt_partition_release(struct lt_partition *p, int64_t floor);
 
 // lt_partition_retain gives back the oldest segments as the topic's retention says: whole ones, as

@@ -114,11 +114,13 @@ static int retain_move_begin(struct lt_partition *p, int64_t begin, size_t n) {
 }
 
 int lt_partition_release(struct lt_partition *p, int64_t floor) {
+    int64_t ids = p->topic->dedup ? lt_dedup_floor(p) : INT64_MAX;
     lt_lock(&p->lock);
-    size_t n = p->releasing ? 0 : retain_releasable(p, floor);
+    size_t over = p->releasing ? 0 : retain_releasable(p, floor);
+    size_t n = ids < floor && over > 0 ? retain_releasable(p, ids) : over;
     int rc = n > 0 ? retain_move_begin(p, p->segs[n]->base, n) : 0;
     lt_unlock(&p->lock);
-    return rc;
+    return rc == 0 && n < over ? 1 : rc;
 }
 
 // ---- what retention takes

@@ -146,14 +146,14 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
     return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n + 1 + more);
 }
 
-int lt_topic_note(const leat_topic *t, int32_t partitions) {
+int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms) {
     const leat_topic_options o = { .partitions = partitions,
                                    .segment_bytes = t->segment_bytes,
                                    .retention_bytes = t->retention_bytes,
                                    .retention_records = t->retention_records,
                                    .segment_ms = t->segment_ms,
                                    .retention_ms = t->retention_ms,
-                                   .dedup_window_ms = t->dedup_window_ms,
+                                   .dedup_window_ms = dedup_window_ms,
                                    .dedup_window_count = t->dedup_window_count,
                                    .keep_until_consumed = t->keep_until_consumed,
                                    .when_full = t->when_full };
@@ -168,7 +168,7 @@ static int topic_enter(struct lt_log *log, leat_topic *t, bool fresh) {
         goto out;
     rc = lt_map_put(&log->topic_ids, &t->id, sizeof t->id, t);
     if (rc == 0 && fresh)
-        rc = lt_topic_note(t, t->partitions);
+        rc = lt_topic_note(t, t->partitions, t->dedup_window_ms);
     if (rc == 0)
         lt_list_push_back(&log->all, &t->node);
     else

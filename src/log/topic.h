@@ -23,17 +23,19 @@ struct leat_topic {
     int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
     int32_t when_full;
     bool keep_until_consumed;
-    bool goes_by_time;       // segment_ms is not the default, or something else is by time
-    bool retains_later;      // not only when a segment is rolled
-    bool owned;              // by the queue of its name
+    atomic_bool goes_by_time; // segment_ms is not the default, or something else is by time
+    bool retains_later;       // not only when a segment is rolled
+    bool owned;               // by the queue of its name
     _Atomic int queues;      // that stand over it; stored under the log's admin lock, read anywhere
     atomic_bool gone;        // deleted; set once, under the lock of each partition in turn
     struct lt_bell bell;     // rung at appends that somebody armed for
     struct lt_node node;     // in the log's `all`
     struct lt_stretch parts; // struct lt_partition, see lt_topic_part
-    int64_t segment_ms, retention_ms;            // LEAT_FOREVER: none
-    int64_t dedup_window_ms, dedup_window_count; // 0: none
-    struct lt_dedup *dedup;                      // NULL: no window, or the store is read-only
+    int64_t segment_ms, retention_ms; // LEAT_FOREVER: none
+    // Of an owned topic changed under the log's admin lock, read anywhere; the others never change.
+    _Atomic int64_t dedup_window_ms; // 0: none
+    int64_t dedup_window_count;      // 0: none
+    struct lt_dedup *_Atomic dedup;  // NULL: there was no window yet, or the store is read-only
     _Atomic uint64_t turn; // of LEAT_ROUND_ROBIN, over all producers; relaxed: nothing rests on it
 };
 
@@ -83,8 +85,13 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
 // lt_topic_read_note reads one. Returns  LEAT_ECORRUPT.
 int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
                        leat_topic_options *full);
-// lt_topic_note writes what the topic is, with that many partitions, into the manifest.
-int lt_topic_note(const leat_topic *t, int32_t partitions);
+// lt_topic_note writes what the topic is, with that many partitions and that window, into the
+// manifest.
+int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms);
+// lt_topic_set_dedup_window changes how long the ids of an owned topic are remembered, 0: not at
+// all; for what is sent from now on: in dedup.c. Locks: admin held.
+// Returns  as lt_manifest_note: nothing changed.
+int lt_topic_set_dedup_window(leat_topic *t, int64_t window_ms);
 // lt_topic_add_parts makes the partitions up to that number ready; they are published by storing
 // `partitions`, or taken back by lt_topic_drop_parts. Locks: admin held.
 // Returns  LEAT_ENOMEM: nothing changed.

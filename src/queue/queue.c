@@ -18,6 +18,7 @@ void lt_queue_plan(leat_queue *q) {
     for (int32_t i = 0; q->set.delay_ms > 0 && i < q->count; i++)
         due = lt_queue_part(q, i)->tail_due < due ? lt_queue_part(q, i)->tail_due : due;
     due = q->age_due < due ? q->age_due : due;
+    due = q->release_at < due ? q->release_at : due;
     if (due == q->planned)
         return;
     // On the system clock a timer that fires early is harmless, and cheaper than moving it at every
@@ -167,7 +168,7 @@ static leat_queue *queue_new(leat_topic *t, const char *name, uint32_t id) {
     q->topic = t;
     q->name = copy;
     q->id = id;
-    q->planned = q->age_due = LT_NEVER;
+    q->planned = q->age_due = q->release_at = LT_NEVER;
     q->ear.hear = queue_hear;
     lt_list_init(&q->moving);
     lt_list_init(&q->line);
@@ -270,8 +271,11 @@ static int queue_topic_for(leat *mq, const char *name, const leat_queue_options 
                        same->partitions);
     } else if (same) {
         *t = same; // left by a process that died between topic and queue
+        return lt_topic_set_dedup_window(same, o->dedup_window_ms > 0 ? o->dedup_window_ms : 0);
     } else {
-        leat_topic_options to = { .partitions = o->partitions }, full;
+        leat_topic_options to = { .partitions = o->partitions,
+                                  .dedup_window_ms = o->dedup_window_ms };
+        leat_topic_options full;
         int rc = lt_topic_check_options(&to, &full);
         *made = rc == 0;
         return rc != 0 ? rc : lt_topic_create(mq, name, &full, true, t);
@@ -349,13 +353,21 @@ static int queue_alter(leat_queue *q, const leat_queue_options *o) {
     leat_queue *dead;
     lt_settings_apply(o, &set);
     int rc = queue_find_dead(q->mq, q->name, &set, &dead);
+    int64_t dedup_ms = lt_settings_dedup(q, o);
     if (rc == 0)
         rc = lt_settings_write(q, &set);
+    if (rc == 0 && dedup_ms != q->topic->dedup_window_ms) {
+        rc = lt_topic_set_dedup_window(q->topic, dedup_ms);
+        if (rc != 0)
+            (void)lt_settings_write(q, &q->set);
+    }
     if (rc != 0)
         return rc;
     lt_lock(&q->lock);
     q->set = set;
     q->dead = dead;
+    if (q->release_at != LT_NEVER)
+        q->release_at = 0; // for a window that was longer
     lt_retention_begin(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q); // what was delayed may not be any more

@@ -112,15 +112,16 @@ struct leat_queue {
     struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
     uint64_t kept, done, died, expired, received;
-    int64_t age_due;  // when retention is to look; LT_NEVER
-    atomic_bool ages; // there is a retention; stored under the lock, read anywhere (seq_cst)
-    atomic_bool news; // it was told of a record since it looked; what plans, and what tells, each
-                      // sets the timer after its own (seq_cst)
-    bool release_due; // a segment of its own topic may be done
-    bool final_due;   // a dead message has its final word: to be synced at acks DISK
-    int move_error;   // why the last move to the dead-letter queue failed
-    bool settle_lost; // a sync of what was settled has failed: no more settling at acks DISK
-    int64_t planned;  // due time that `due` is set to
+    int64_t age_due;    // when retention is to look; LT_NEVER
+    atomic_bool ages;   // there is a retention; stored under the lock, read anywhere (seq_cst)
+    atomic_bool news;   // it was told of a record since it looked; what plans, and what tells, each
+                        // sets the timer after its own (seq_cst)
+    bool release_due;   // a segment of its own topic may be done
+    int64_t release_at; // when one that is done may go, whose dedup ids are remembered; LT_NEVER
+    bool final_due;     // a dead message has its final word: to be synced at acks DISK
+    int move_error;     // why the last move to the dead-letter queue failed
+    bool settle_lost;   // a sync of what was settled has failed: no more settling at acks DISK
+    int64_t planned;    // due time that `due` is set to
     struct lt_due due;
     struct lt_ear ear;
     struct lt_mutex line_lock; // guards line
@@ -163,6 +164,8 @@ void lt_settings_apply(const leat_queue_options *o, struct lt_queue_settings *se
 // lt_settings_compare compares what was asked with what is. *change: settings are to be altered.
 // Returns  LEAT_EEXIST naming the field that differs.
 int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *change);
+// lt_settings_dedup is the dedup window that the topic of q is to have. Locks: admin.
+int64_t lt_settings_dedup(const leat_queue *q, const leat_queue_options *o);
 // lt_settings_write writes the note of q with these settings; lt_settings_read reads one.
 // Returns  as lt_manifest_note; LEAT_ECORRUPT.
 int lt_settings_write(const leat_queue *q, const struct lt_queue_settings *set);

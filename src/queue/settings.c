@@ -179,6 +179,9 @@ static int settings_check_age(const char *name, const leat_queue_options *o) {
         o->dead_letter_expired != LEAT_ZERO)
         return lt_fail(LEAT_EINVAL, "queue %s: dead_letter_expired is %d; 1, or LEAT_ZERO", name,
                        o->dead_letter_expired);
+    if (o->dedup_window_ms != 0 && o->topic)
+        return lt_fail(LEAT_EINVAL, "queue %s: dedup_window_ms is for a topic of its own, not %s",
+                       name, o->topic);
     if (o->start < 0 || o->start > LEAT_LATEST)
         return lt_fail(LEAT_EINVAL, "queue %s: start is %d", name, o->start);
     return 0;
@@ -186,6 +189,7 @@ static int settings_check_age(const char *name, const leat_queue_options *o) {
 
 int lt_settings_check(const char *name, const leat_queue_options *o) {
     int rc = lt_check_reserved("queue options", o->reserved, 8);
+    leat_topic_options dedup = { .dedup_window_ms = o->dedup_window_ms }, full;
     if (rc == 0 && (o->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER)))
         rc = lt_fail(LEAT_EINVAL, "queue %s: unknown flags %#x", name, o->flags);
     if (rc == 0 && !lt_acks_sound(o->acks))
@@ -211,6 +215,9 @@ int lt_settings_check(const char *name, const leat_queue_options *o) {
         rc = settings_check_backoff(name, o);
     if (rc == 0)
         rc = settings_check_age(name, o);
+    if (rc == 0 && lt_topic_check_options(&dedup, &full) != 0)
+        rc = lt_fail(LEAT_EINVAL, "queue %s: dedup_window_ms is %lld; up to 365 days", name,
+                     (long long)o->dedup_window_ms);
     if (rc == 0 && o->topic)
         rc = lt_check_name("topic", o->topic);
     if (rc == 0 && o->dead_letter)
@@ -251,6 +258,12 @@ static bool settings_same_backoff(const struct lt_queue_settings *a,
                   (size_t)a->backoff_count * sizeof a->backoff_ms[0]) == 0;
 }
 
+int64_t lt_settings_dedup(const leat_queue *q, const leat_queue_options *o) {
+    if (o->dedup_window_ms == 0)
+        return q->topic->dedup_window_ms;
+    return o->dedup_window_ms == LEAT_ZERO ? 0 : o->dedup_window_ms;
+}
+
 static int settings_differ(const leat_queue *q, const char *field) {
     return lt_fail(LEAT_EEXIST, "queue %s exists with another %s", q->name, field);
 }
@@ -262,6 +275,9 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
         return settings_differ(q, "topic");
     if (o->partitions && o->partitions != q->topic->partitions)
         return settings_differ(q, "partitions");
+    if (o->dedup_window_ms && !q->owns_topic)
+        return lt_fail(LEAT_EINVAL, "queue %s: dedup_window_ms is for a topic of its own, not %s",
+                       q->name, q->topic->name);
     const char *field = want.acks != q->set.acks                       ? "acks"
                         : want.settle_acks != q->set.settle_acks       ? "settle_acks"
                         : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
@@ -273,7 +289,8 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
                         : want.retention_ms != q->set.retention_ms          ? "retention_ms"
                         : want.dead_letter_expired != q->set.dead_letter_expired
                             ? "dead_letter_expired"
-                            : NULL;
+                        : lt_settings_dedup(q, o) != q->topic->dedup_window_ms ? "dedup_window_ms"
+                                                                               : NULL;
     *change = field != NULL;
     return field && !(o->flags & LEAT_ALTER) ? settings_differ(q, field) : 0;
 }

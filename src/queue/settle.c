@@ -45,6 +45,7 @@ void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset
 }
 
 void lt_queue_release(leat_queue *q) {
+    int held = 0;
     lt_lock(&q->lock);
     bool due = q->release_due;
     q->release_due = false;
@@ -53,8 +54,13 @@ void lt_queue_release(leat_queue *q) {
         lt_unlock(&q->lock);
         // The head is in the words: done is done after a crash too. A failure leaves the segment
         // for the next one that is done.
-        (void)lt_partition_release(lt_queue_part(q, i)->p, head);
+        int rc = lt_partition_release(lt_queue_part(q, i)->p, head);
         lt_lock(&q->lock);
+        held |= rc > 0;
+    }
+    if (held && q->release_at == LT_NEVER) {
+        q->release_at = lt_add_ms(lt_now_ns(q->mq), q->topic->dedup_window_ms);
+        lt_queue_plan(q);
     }
     lt_unlock(&q->lock);
 }
@@ -291,8 +297,12 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
         if (lt_queue_part(q, i)->tail_due <= now) // who is woken looks at it
             lt_queue_part(q, i)->tail_due = LT_NEVER;
     lt_retention_look(q);
+    if (q->release_at <= now) {
+        q->release_at = LT_NEVER;
+        q->release_due = true;
+    }
     lt_queue_plan(q);
     lt_unlock(&q->lock);
     lt_queue_wake(q);
-    lt_queue_move(q);
+    lt_queue_move(q); // and gives back what is done
 }
