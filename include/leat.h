@@ -1061,9 +1061,9 @@ LEAT_API int leat_queue_peek(leat_queue *q, int state, int64_t from, leat_messag
 // leat_queue_redrive brings the dead of a queue back to work, oldest first in each partition, at
 // most `limit` of them (0: all that are there now). In a dead-letter queue that is what is
 // available: moved to `to`, or with NULL each to the queue that its header leat.queue names, where
-// it is a new message without these headers, sent now, durable there before it is gone here: a
-// crash may leave both. In a queue that keeps its dead they become available again in place (to
-// NULL or that queue itself), or are moved to another one. Deliveries count from 0.
+// it is a new message of the same group without these headers, sent now, durable there before it is
+// gone here: a crash may leave both. In a queue that keeps its dead they become available again in
+// place (to NULL or that queue itself), or are moved to another one. Deliveries count from 0.
 // moved (may be NULL): how many.
 // Returns  LEAT_ENOENT naming a queue that they came from and that is gone: they stay, the others
 //          were moved; LEAT_EINVAL (a dead-letter queue to itself); as leat_send, as

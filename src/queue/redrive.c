@@ -17,8 +17,9 @@ enum {
 
 struct redrive_one {
     struct lt_lease *lease;
-    struct lt_segment *seg; // keeps the bytes of m
+    struct lt_segment *seg; // keeps the bytes of m and group
     leat_message m;
+    leat_bytes group;
     leat_queue *to; // a guest of it
     leat_metadata md;
     bool kept, sent;
@@ -99,6 +100,7 @@ static int redrive_enter(struct redrive *r, struct lt_queue_part *part, struct l
     struct redrive_one *one = &r->one[r->count];
     *one = (struct redrive_one){ .seg = c->seg, .kept = kept };
     lt_cursor_read(c, &one->m);
+    one->group = lt_record_field(c->seg->map + c->at, LT_FIELD_GROUP);
     if (!kept && !r->all && !redrive_source(&one->m, source))
         return 0;
     int64_t offset = c->offset;
@@ -188,9 +190,11 @@ static int redrive_send(struct redrive_one *one) {
     size_t count = (size_t)one->m.reserved[1]; // without provenance
     for (size_t i = 0; i < count && i < LT_HEADERS_MAX; i++)
         (void)leat_message_header(&one->m, i, &own[i]);
-    leat_record record = {
-        .key = one->m.key, .value = one->m.value, .headers = own, .header_count = count
-    };
+    leat_record record = { .key = one->m.key,
+                           .value = one->m.value,
+                           .headers = own,
+                           .header_count = count,
+                           .group = one->group };
     struct lt_send s = { .topic = one->to->topic,
                          .record = &record,
                          .acks = LEAT_ACKS_LOG, // one sync for all of them follows

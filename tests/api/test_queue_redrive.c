@@ -264,3 +264,27 @@ Test(redrive, a_group_goes_in_order) {
     }
     ok(leat_close_all(mq, 0));
 }
+
+// Moved to the dead-letter queue and back, of a group there is still one in flight.
+Test(redrive, what_comes_back_is_of_its_group_still) {
+    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+        open_three(1);
+        leat_queue *to = elsewhere ? queues_make("elsewhere", NULL) : a;
+        for (int i = 0; i < 2; i++) {
+            leat_record r = { .value = LEAT_STR("dead"), .group = LEAT_STR("g") };
+            ok(leat_queue_send(a, &r, NULL));
+            take(a, &m, "dead", 1);
+            ok(leat_queue_nack(a, &m, 0, 0));
+        }
+        queues_send(to, "no group");
+        ok(leat_queue_redrive(dead, elsewhere ? to : NULL, 0, NULL));
+        take(to, &m, "no group", 1);
+        ok(leat_queue_ack(to, &m));
+        take(to, &m, "dead", 1);
+        nothing(to);
+        ok(leat_queue_ack(to, &m));
+        take(to, &m, "dead", 1);
+        ok(leat_queue_ack(to, &m));
+        ok(leat_close_all(mq, 0));
+    }
+}
