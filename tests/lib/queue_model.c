@@ -9,36 +9,36 @@ static void model_remove(struct model *q, struct model_message *m) {
     memmove(m, m + 1, (size_t)(q->m + q->count - m) * sizeof *m);
 }
 
-void model_send(struct model *q, int64_t offset, int priority, int group, int64_t delay_ms) {
-    q->m[q->count++] = (struct model_message){ .offset = offset,
+void model_send(struct model *q, int64_t id, int priority, int group, int64_t delay_ms) {
+    q->m[q->count++] = (struct model_message){ .offset = (int64_t)q->sent++,
+                                               .id = id,
                                                .state = delay_ms ? MODEL_DELAYED : MODEL_AVAILABLE,
                                                .priority = priority,
                                                .group = group,
+                                               .sent_ms = q->now_ms,
                                                .due_ms = q->now_ms + delay_ms };
-    q->sent++;
 }
 
 // A group's message has its turn when none before it is left; who is kept is out of the way.
-static bool model_has_turn(const struct model *q, const struct model_message *m) {
+bool model_waits(const struct model *q, const struct model_message *m) {
     for (const struct model_message *b = q->m; b < m; b++)
         if (m->group != 0 && b->group == m->group && b->state != MODEL_KEPT)
-            return false;
-    return true;
+            return m->state == MODEL_AVAILABLE || m->state == MODEL_DELAYED;
+    return false;
 }
 
 struct model_message *model_next(struct model *q) {
     struct model_message *best = NULL;
-    for (struct model_message *m = q->m; m < q->m + q->count; m++)
+    for (struct model_message *m = q->m; m < q->m + q->count && !q->paused; m++)
         if (m->state == MODEL_AVAILABLE && (!best || m->priority > best->priority) &&
-            model_has_turn(q, m))
+            !model_waits(q, m))
             best = m;
     return best;
 }
 
-void model_hand_out(struct model *q, struct model_message *m, int64_t visibility_ms,
-                    uint64_t receipt) {
+void model_hand_out(struct model *q, struct model_message *m, int64_t ms, uint64_t receipt) {
     m->state = MODEL_LEASED;
-    m->due_ms = q->now_ms + (visibility_ms ? visibility_ms : q->visibility_ms);
+    m->due_ms = q->now_ms + (ms ? ms : q->visibility_ms);
     m->deliveries++;
     m->receipt = receipt;
 }
@@ -55,7 +55,8 @@ static void model_die(struct model *q, struct model_message *m) {
     m->state = MODEL_KEPT;
     if (!q->dead_letter)
         return;
-    q->dead++;
+    q->died++;
+    q->dead[q->dead_count++] = *m;
     model_remove(q, m);
 }
 
@@ -123,6 +124,21 @@ void model_advance(struct model *q, int64_t ms) {
     }
 }
 
+void model_expire(struct model *q) {
+    for (int i = 0; i < q->count && q->retention_ms > 0;) {
+        struct model_message *m = &q->m[i];
+        bool over = m->sent_ms + q->retention_ms <= q->now_ms;
+        if (!over || (m->state != MODEL_AVAILABLE && m->state != MODEL_DELAYED)) {
+            i++;
+        } else if (q->expired && q->dead_letter) {
+            model_die(q, m);
+        } else {
+            q->ended++;
+            model_remove(q, m);
+        }
+    }
+}
+
 void model_restart(struct model *q) {
     for (int i = 0; i < q->count;) {
         struct model_message *m = &q->m[i];
@@ -136,14 +152,31 @@ void model_restart(struct model *q) {
     }
 }
 
-struct model_counts model_count(const struct model *q) {
-    struct model_counts n = { 0 };
-    for (const struct model_message *m = q->m; m < q->m + q->count; m++) {
-        bool waits = m->state != MODEL_LEASED && m->state != MODEL_KEPT && !model_has_turn(q, m);
-        n.available += m->state == MODEL_AVAILABLE || waits;
-        n.delayed += m->state == MODEL_DELAYED && !waits;
-        n.leased += m->state == MODEL_LEASED;
-        n.kept += m->state == MODEL_KEPT;
-    }
+bool model_dead_is(struct model *q, int i, int64_t id) {
+    int at = i;
+    while (at < q->dead_count && q->dead[at].id != id)
+        at++;
+    if (at == q->dead_count || (i < q->dead_known && at != i))
+        return false;
+    struct model_message found = q->dead[at];
+    q->dead[at] = q->dead[i];
+    q->dead[i] = found;
+    q->dead_known = i < q->dead_known ? q->dead_known : i + 1;
+    return true;
+}
+
+void model_redrive(struct model *q, int n) {
+    for (int i = 0; i < n; i++)
+        model_send(q, q->dead[i].id, 4, q->dead[i].group, 0);
+    q->dead_count -= n;
+    q->dead_known -= n;
+    memmove(q->dead, q->dead + n, (size_t)q->dead_count * sizeof q->dead[0]);
+}
+
+int model_look(struct model *q, int state, int64_t from, struct model_message **out, int max) {
+    int n = 0;
+    for (struct model_message *m = q->m; m < q->m + q->count && n < max; m++)
+        if (m->offset >= from && (model_waits(q, m) ? MODEL_AVAILABLE : (int)m->state) == state)
+            out[n++] = m;
     return n;
 }
