@@ -182,7 +182,8 @@ static void take(struct holder *h, int64_t asked, int64_t lease_ms) {
     }
     struct message *x = &message[h->number];
     int of = 0, part = h->m.partition + 1;
-    if (atomic_load(&x->acked) || atomic_load(&x->buried))
+    bool is_over = atomic_load(&x->acked) || atomic_load(&x->buried);
+    if (is_over && now_ms() < asked + lease_ms) // later, another one may have ended it
         complain("message %d comes back: acked %d buried %d", h->number, atomic_load(&x->acked),
                  atomic_load(&x->buried));
     if (!atomic_compare_exchange_strong(&x->partition, &of, part) && of != part)
@@ -285,9 +286,10 @@ static void extend(struct holder *h, int64_t ms, bool by_receipt) {
     int64_t until = now_ms() + ms;
     bool mine = atomic_compare_exchange_strong(&x->mark, &mark, sooner);
     h->mark = sooner;
-    settle_end(h, EXTEND, mine, settle_call(h, EXTEND, ms, by_receipt));
+    int rc = settle_call(h, EXTEND, ms, by_receipt);
+    settle_end(h, EXTEND, mine, rc);
     uint64_t later = mark_make(until);
-    if (mine && mark_until(later) > mark_until(sooner) &&
+    if (rc == 0 && mine && mark_until(later) > mark_until(sooner) &&
         atomic_compare_exchange_strong(&x->mark, &sooner, later))
         h->mark = later;
 }
