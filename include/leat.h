@@ -1207,25 +1207,54 @@ LEAT_API int leat_queue_start(leat_queue *q, leat_handler_fn fn, void *ctx,
 
 // ---- channel -----------------------------------------------------------------------------------
 
-// Called on each publishing thread, several at once; nested if it publishes.
+enum {                    // .when_full of a subscription with a buffer
+    LEAT_DROP_OLDEST = 1, // the default
+    LEAT_DROP_NEWEST = 2,
+    LEAT_KEEP_LATEST = 3, // full or not, a message takes the place of the one of its channel and
+                          // key that waits, which is no drop; else as LEAT_DROP_OLDEST
+    LEAT_BLOCK = 4,       // the publisher waits for room, then drops it; in a callback: LEAT_FAIL
+    LEAT_FAIL = 5         // the publish is LEAT_EFULL when all others have heard it
+};
+
+// Without a buffer called on each publishing thread, several at once; nested if it publishes. With
+// one never two at once: on the callback thread or, with LEAT_CALLBACKS_POLL, in leat_dispatch.
 typedef void (*leat_message_fn)(leat_subscription *s, const leat_message *m, void *ctx);
 
 typedef struct {
-    const char *name;          // for traces
-    void (*on_end)(void *ctx); // runs once, last: no callback runs after it; free ctx there
+    int64_t buffer, buffer_bytes; // messages, and bytes of keys, values and headers, that may wait;
+                                  // both 0: inline, nothing waits; one 0, or LEAT_UNLIMITED: no
+                                  // bound. One message of any size is taken when nothing waits
+    int64_t block_ms;             // LEAT_BLOCK: 0: one second; LEAT_ZERO, LEAT_FOREVER
+    int32_t when_full, tokens;    // LEAT_DROP_OLDEST, ...; tokens: must be 0
+    int64_t stop_after;           // so many messages, then it hears no more; 0: no end
+    const char *name;             // for traces
+    void (*on_end)(void *ctx);    // runs once, last: no callback runs after it; free ctx there
     uint64_t reserved[8];
 } leat_subscription_options;
 
+typedef struct { // .dropped: also what was refused; waiting_max: most that waited at once
+    uint64_t delivered, dropped, waiting, waiting_max;
+} leat_subscription_stats;
+
 // leat_publish calls every subscriber of the channel, then of each pattern that matches it, on this
-// thread, before it returns. Nothing is stored: who does not listen misses it.
-// Returns  how many heard it (a subscription each); 0 is no error.
+// thread, before it returns; one with a buffer gets a copy, one for all of these. Nothing is
+// stored: who does not listen misses it.
+// Returns  how many heard it or took it (a subscription each); 0 is no error. LEAT_EFULL: it found
+//          no room somewhere, see LEAT_FAIL; LEAT_EDEADLK: 64 callbacks deep.
 // Threads  [any] [cb]
+// Blocks   where LEAT_BLOCK says so; not in a callback.
 LEAT_API int leat_publish(leat *mq, const char *channel, const void *data, size_t size);
 
+// leat_publish_record is leat_publish with key, headers and, if it is not 0, timestamp; what else a
+// record may say is LEAT_EINVAL. Returns  also LEAT_ETOOBIG. Threads  [any] [cb]
+LEAT_API int leat_publish_record(leat *mq, const char *channel, const leat_record *r);
+
 // leat_channel_subscribe calls fn for each message on the channel of that name; with * ? [ or \ in
-// it, on every channel that the glob pattern matches, as Redis PSUBSCRIBE. In force on return.
-// Owns     *out is ended by leat_subscription_close. The message and its bytes, which are the
-//          publisher's own, live during the callback: leat_message_hold copies them.
+// it, on every channel that the glob pattern matches, as Redis PSUBSCRIBE. In force on return. fn
+// NULL, with a buffer: leat_subscription_next gets them.
+// Owns     *out is ended by leat_subscription_close. The message and its bytes, without a buffer
+//          the publisher's own, live during the callback: leat_message_hold keeps them, and copies
+//          the publisher's own.
 // Threads  [any] [cb]
 LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, void *ctx,
                                     const leat_subscription_options *o, leat_subscription **out);
@@ -1248,11 +1277,31 @@ typedef struct {
 // Threads  [any] [cb]
 LEAT_API int leat_channel_list(leat *mq, leat_channel_info *out, size_t max, size_t size_of_one);
 
+// leat_subscription_next gets the oldest message that waits; m->dropped tells how many were lost
+// just before it.
+// Returns  1, or 0: none came. LEAT_EGONE: there were .stop_after; LEAT_EINVAL: no buffer, or it
+//          has a callback; LEAT_EFULL: 2^20 views are out.
+// Owns     *m is ended by leat_message_release, also when s is closed.
+// Threads  [one]
+// Blocks   up to timeout_ms.
+LEAT_API int leat_subscription_next(leat_subscription *s, int64_t timeout_ms, leat_message *m);
+
+// leat_subscription_fd returns a descriptor for poll(2), readable while leat_subscription_next has
+// something to say; it may be for nothing. It is leat's, and closed with s. Threads  [any]
+LEAT_API int leat_subscription_fd(leat_subscription *s);
+
+// leat_subscription_get_stats counts. Returns  LEAT_EINVAL also without a buffer: an inline
+// subscription counts nothing. Threads  [any] [cb]
+LEAT_API int leat_subscription_get_stats(leat_subscription *s, leat_subscription_stats *st,
+                                         size_t size_of_st);
+
 // leat_subscription_close ends a subscription: on return fn is not running and never will again.
-// Inside any callback it does not wait: it returns 0 at once, no new call of fn starts, and
-// .on_end tells when the last one is over.
+// With a buffer and a callback what waits is delivered first, for up to drain_ms; what is left is
+// thrown away. Inside any callback it does not wait, whatever drain_ms: it returns at once, no new
+// call of fn starts, and .on_end tells when the last one is over.
+// Returns  how many waited and were never delivered; LEAT_EBUSY: leat_subscription_next runs.
 // Threads  [any] [cb]
-// Blocks   while fn runs on another thread; drain_ms must be 0 in this version.
+// Blocks   for drain_ms, and while fn runs on another thread.
 LEAT_API int leat_subscription_close(leat_subscription *s, int64_t drain_ms);
 
 #if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L && UINTPTR_MAX == UINT64_MAX

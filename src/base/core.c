@@ -113,6 +113,10 @@ bool lt_in_callback(void) {
     return core_callback_depth > 0;
 }
 
+int lt_callback_depth(void) {
+    return core_callback_depth;
+}
+
 int lt_enter(leat *mq, int where) {
     if (!mq)
         return lt_fail(LEAT_EINVAL, "the handle is NULL");
@@ -136,6 +140,12 @@ int lt_begin(leat *mq, int where) {
         mq->inside++;
     lt_unlock(&mq->clock.lock);
     return over ? lt_fail(LEAT_ECLOSED, "the store was shut down") : 0;
+}
+
+void lt_begin_counted(leat *mq) {
+    lt_lock(&mq->clock.lock);
+    mq->inside++;
+    lt_unlock(&mq->clock.lock);
 }
 
 int lt_end_counted(leat *mq, int rc) {

@@ -105,7 +105,10 @@ int lt_enter(leat *mq, int where);
 // with threads was asked for (LEAT_CRASHABLE). With LT_CALL_SHUT it is LEAT_ECLOSED only when a
 // crash has begun.
 int lt_begin(leat *mq, int where);
+// A call that does not store, and is about to wait where the close of its handle ends the wait, is
+// counted by lt_begin_counted, in any store: the store is not closed before its lt_end_counted.
 // Returns  rc. Others may close the store once it is called.
+void lt_begin_counted(leat *mq);
 int lt_end_counted(leat *mq, int rc);
 static inline bool lt_counts(const leat *mq) {
     return (mq->flags & LEAT_CRASHABLE) != 0;
@@ -132,6 +135,7 @@ bool lt_forked(const leat *mq);
 void lt_callback_begin(void);
 void lt_callback_end(void);
 bool lt_in_callback(void);
+int lt_callback_depth(void);
 
 void lt_child_add(leat *mq, struct lt_child *child);
 void lt_child_remove(leat *mq, struct lt_child *child);

@@ -72,14 +72,21 @@ static void courier_take(struct lt_courier *c, struct lt_errand *e) {
 }
 
 // Runs e once; the lock is held at entry and exit. e stays posted unless there was nothing to tell.
+// Returns  as run.
 static int courier_run(leat *mq, struct lt_errand *e) {
     struct lt_courier *c = &mq->courier;
     courier_take(c, e);
     e->running = true;
     e->posted = false;
+    bool polled = e->polled;
     lt_unlock(&c->lock);
     int n = e->run(mq, e);
     lt_lock(&c->lock);
+    if (n < 0) { // e is no more
+        if (!polled)
+            lt_clock_tell(mq, -1);
+        return n;
+    }
     e->running = false;
     e->posted |= n > 0;
     if (e->posted && c->open)
@@ -148,9 +155,9 @@ int lt_errand_run(leat *mq, struct lt_errand *e) {
     lt_lock(&c->lock);
     while (e->posted && !e->running) {
         int n = courier_run(mq, e);
-        if (n == 0)
+        sum += n < 0 ? -1 - n : n;
+        if (n <= 0)
             break;
-        sum += n;
     }
     lt_unlock(&c->lock);
     return sum;
@@ -180,6 +187,7 @@ static int courier_dispatch(leat *mq) {
     lt_lock(&c->lock);
     for (struct lt_node *n; (n = lt_list_first(&c->polled));) {
         int told = courier_run(mq, LT_CONTAINER(n, struct lt_errand, node));
+        told = told < 0 ? -1 - told : told;
         sum = sum < INT32_MAX - told ? sum + told : INT32_MAX;
     }
     lt_unlock(&c->lock);

@@ -23,7 +23,8 @@ struct lt_waiter;
 struct lt_errand { // guarded by the courier's lock, but run and polled, which do not change
     struct lt_node node;
     // Runs with no lock held and tells some, not all, of what there is. Returns  how much; 0: there
-    // was nothing. What came to be told since it began has been posted.
+    // was nothing; -1 - how much: e has ended and is touched no more. What came to be told since it
+    // began has been posted.
     int (*run)(leat *mq, struct lt_errand *e);
     bool polled;
     bool posted;  // there may be something to tell

@@ -24,6 +24,7 @@ enum lt_rank {
     LT_RANK_RECEIPTS,  // which receipt generations were given out
     LT_RANK_SLOTS,     // which slots are taken
     LT_RANK_CHANNELS,  // who subscribes
+    LT_RANK_MAILBOX,   // what waits for one subscription
     LT_RANK_BELL,      // who hears of news
     LT_RANK_WORKERS,   // what workers have to do, and who does it
     LT_RANK_LINE,      // blocked receivers in order of arrival
@@ -62,6 +63,11 @@ static inline void lt_rank_pop(const struct lt_mutex *mu) {
 static inline void lt_lock(struct lt_mutex *mu) {
     lt_rank_push(mu);
     (void)pthread_mutex_lock(&mu->m); // fails only on misuse, which LT_DEBUG finds
+}
+
+// lt_try_lock is for a forked child: nobody who could hold mu is there, nor any who would wait.
+static inline bool lt_try_lock(struct lt_mutex *mu) {
+    return pthread_mutex_trylock(&mu->m) == 0;
 }
 
 static inline void lt_unlock(struct lt_mutex *mu) {

@@ -2,6 +2,7 @@
 #include "log/format.h"
 
 #include "base/bytes.h"
+#include "base/copy.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 
@@ -539,6 +540,10 @@ void lt_record_unpack(const uint8_t *encoded, leat_record *r, leat_header *heade
 int leat_message_header(const leat_message *m, size_t i, leat_header *h) {
     if (!m || !h)
         return lt_fail(LEAT_EINVAL, "message or header is NULL");
+    if (i < m->header_count && m->reserved[LT_MESSAGE_HEADERS] != 0) { // of a channel
+        *h = ((const leat_header *)(uintptr_t)m->reserved[LT_MESSAGE_HEADERS])[i];
+        return 1;
+    }
     if (i >= m->header_count || m->reserved[0] == 0)
         return 0;
     const uint8_t *p = (const uint8_t *)(uintptr_t)m->reserved[0];

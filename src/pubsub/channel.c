@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "pubsub/pattern.h"
 #include "pubsub/pubsub.h"
+#include "pubsub/queued.h"
 
 #include <string.h>
 
@@ -145,6 +146,8 @@ int lt_channel_join_locked(leat *mq, leat_subscription *s) {
 }
 
 void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s) {
+    if (!s->channel)
+        return;
     struct lt_listeners *l = &s->channel->listeners;
     leat_subscription *next = atomic_load(&s->next);
     atomic_store(s->prev ? &s->prev->next : &l->first, next);
@@ -152,10 +155,12 @@ void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s) {
         next->prev = s->prev;
     else
         l->last = s->prev;
+    struct lt_channel *ch = s->channel;
+    s->channel = NULL;
     if (l->last)
         return;
-    size_t n = s->channel->name_len;
-    channel_remove_locked(cs, s->names, s->channel);
+    size_t n = ch->name_len;
+    channel_remove_locked(cs, s->names, ch);
     if (s->names == &cs->prefixes)
         channel_count_length(cs, n, false);
 }
@@ -167,14 +172,6 @@ static void channel_trace(leat *mq, const char *name) {
     lt_trace(mq, "publish", name, &where, 0);
 }
 
-struct channel_call { // one publish
-    leat *mq;
-    leat_message *m;
-    uint64_t serial; // of before any list was looked at, see invariant 3
-    struct lt_stand stand;
-    int heard;
-};
-
 static bool channel_matches(const leat_subscription *s, size_t n, const char *name,
                             size_t name_len) {
     return lt_glob_match(s->pattern + n, s->pattern_len - n, name + n, name_len - n);
@@ -183,8 +180,8 @@ static bool channel_matches(const leat_subscription *s, size_t n, const char *na
 // channel_each shows visit, as *call has it, each who listens: first ch's own (ch may be NULL),
 // then the patterns' whose prefix the name has, with their pattern.
 static inline void
-channel_each(struct channel_call *call, struct lt_channel *ch, const char *name, size_t name_len,
-             void (*visit)(struct channel_call *call, leat_subscription *s, const char *pattern)) {
+channel_each(struct lt_publish *call, struct lt_channel *ch, const char *name, size_t name_len,
+             void (*visit)(struct lt_publish *call, leat_subscription *s, const char *pattern)) {
     struct lt_channels *cs = call->mq->channels;
     leat_subscription *s = ch ? atomic_load(&ch->listeners.first) : NULL;
     for (; s && s->serial <= call->serial; s = atomic_load(&s->next))
@@ -202,14 +199,16 @@ channel_each(struct channel_call *call, struct lt_channel *ch, const char *name,
         }
 }
 
-static void channel_hear(struct channel_call *call, leat_subscription *s, const char *pattern) {
-    if (call->heard == 0)
+static void channel_hear(struct lt_publish *call, leat_subscription *s, const char *pattern) {
+    if (call->heard == 0 && !call->dated)
         call->m->timestamp_ms = lt_wall_ms(call->mq);
     call->m->pattern = pattern;
-    call->heard += lt_subscription_deliver(&call->stand, s, call->m) ? 1 : 0;
+    bool heard =
+        s->queued ? lt_queued_hear(s, call) : lt_subscription_deliver(&call->stand, s, call->m);
+    call->heard += heard ? 1 : 0;
 }
 
-static void channel_count(struct channel_call *call, leat_subscription *s, const char *pattern) {
+static void channel_count(struct lt_publish *call, leat_subscription *s, const char *pattern) {
     (void)s;
     (void)pattern;
     call->heard++;
@@ -225,11 +224,49 @@ int leat_channel_count(leat *mq, const char *channel) {
     size_t n = strlen(channel);
     uint32_t token = lt_grace_enter(&cs->grace);
     atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
-    struct channel_call call = { .mq = mq, .serial = atomic_load(&cs->serial) };
+    struct lt_publish call = { .mq = mq, .serial = atomic_load(&cs->serial) };
     uint64_t hash = lt_hash_bytes(channel, n, cs->seed);
     channel_each(&call, channel_find(&cs->names, channel, n, hash), channel, n, channel_count);
     lt_grace_leave(&cs->grace, token);
     return call.heard;
+}
+
+static int channel_publish(leat *mq, const char *channel, leat_message *m) {
+    struct lt_channels *cs = mq->channels;
+    size_t n = strnlen(channel, LT_PATTERN_MAX + 1);
+    uint64_t hash = lt_hash_bytes(channel, n, cs->seed);
+    struct lt_publish call = { .mq = mq, .m = m, .dated = m->timestamp_ms != 0 };
+    uint32_t token = lt_grace_enter(&cs->grace);
+    // What is in the table was checked when it came there.
+    struct lt_channel *ch = channel_find(&cs->names, channel, n, hash);
+    if (!ch && !lt_is_channel_name(channel, n))
+        call.rc = lt_check_name("channel", channel);
+    if (call.rc == 0) {
+        if (mq->trace)
+            channel_trace(mq, channel);
+        m->topic = channel;
+        call.serial = atomic_load(&cs->serial);
+        int place = lt_grace_place(token);
+        if (place >= 0)
+            call.stand.place = &cs->place[place];
+        channel_each(&call, ch, channel, n, channel_hear);
+        lt_stand_leave(&call.stand);
+        if (call.copy)
+            lt_queued_done(&call);
+    } else {
+        atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
+    }
+    lt_grace_leave(&cs->grace, token);
+    int rc = call.rc < 0 ? call.rc : call.heard;
+    return call.waited ? lt_end_counted(mq, rc) : rc;
+}
+
+int lt_channel_publish(leat *mq, const char *channel, leat_message *m) {
+    int rc = lt_fault(mq, LEAT_OP_PUBLISH, channel, -1, true);
+    if (rc == 0 && lt_callback_depth() >= LT_PUBLISH_DEPTH)
+        rc = lt_fail(LEAT_EDEADLK, "channel %.32s: published inside %d callbacks", channel,
+                     LT_PUBLISH_DEPTH);
+    return rc != 0 ? rc : channel_publish(mq, channel, m);
 }
 
 int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
@@ -240,33 +277,8 @@ int leat_publish(leat *mq, const char *channel, const void *data, size_t size) {
         return lt_check_name("channel", channel);
     if (!data && size != 0)
         return lt_fail(LEAT_EINVAL, "channel %.32s: %zu bytes at NULL", channel, size);
-    rc = lt_fault(mq, LEAT_OP_PUBLISH, channel, -1, true);
-    if (rc != 0)
-        return rc;
-    struct lt_channels *cs = mq->channels;
-    size_t n = strnlen(channel, LT_PATTERN_MAX + 1);
-    uint64_t hash = lt_hash_bytes(channel, n, cs->seed);
-    uint32_t token = lt_grace_enter(&cs->grace);
-    // What is in the table was checked when it came there.
-    struct lt_channel *ch = channel_find(&cs->names, channel, n, hash);
-    if (!ch && !lt_is_channel_name(channel, n))
-        rc = lt_check_name("channel", channel);
-    if (rc == 0) {
-        if (mq->trace)
-            channel_trace(mq, channel);
-        leat_message m = { .value = { data ? data : "", size }, .topic = channel, .offset = -1 };
-        struct channel_call call = { .mq = mq, .m = &m, .serial = atomic_load(&cs->serial) };
-        int place = lt_grace_place(token);
-        if (place >= 0)
-            call.stand.place = &cs->place[place];
-        channel_each(&call, ch, channel, n, channel_hear);
-        lt_stand_leave(&call.stand);
-        rc = call.heard;
-    }
-    if (rc < 0)
-        atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
-    lt_grace_leave(&cs->grace, token);
-    return rc;
+    leat_message m = { .value = { data ? data : "", size }, .offset = -1 };
+    return lt_channel_publish(mq, channel, &m);
 }
 
 // Every publish is a section of grace.
@@ -310,6 +322,7 @@ static void channel_free_listeners(leat *mq, struct lt_listeners *l) {
     leat_subscription *s = atomic_load(&l->first);
     while (s) {
         leat_subscription *next = atomic_load(&s->next);
+        lt_queued_forget(s);
         lt_free(&mq->mem, s);
         s = next;
     }

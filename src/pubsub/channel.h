@@ -32,6 +32,7 @@
 #ifndef LT_PUBSUB_CHANNEL_H
 #define LT_PUBSUB_CHANNEL_H
 
+#include "base/copy.h"
 #include "base/core.h"
 #include "base/glob.h"
 #include "base/grace.h"
@@ -95,6 +96,21 @@ struct lt_channels {
     struct lt_grace grace;      // frees subscriptions, channels and tables
 };
 
+enum { LT_PUBLISH_DEPTH = 64 }; // so many publishes inside each other, of callbacks
+
+struct lt_publish { // one publish, on its publisher's stack
+    leat *mq;
+    leat_message *m;
+    uint64_t serial; // of before any list was looked at, see invariant 3
+    struct lt_stand stand;
+    int heard;
+    int rc;               // < 0: who listens and had no room, or the end of a wait
+    bool dated;           // m says when
+    bool waited;          // it is counted, see lt_begin_counted
+    struct lt_copy *copy; // for all who queue; NULL: none has heard it yet
+    int copies;           // of its references, given away
+};
+
 // word says how it ends, and how many publishes without a place are at it; seq_cst. See
 // subscription.c.
 struct leat_subscription {
@@ -102,13 +118,17 @@ struct leat_subscription {
     leat *mq;
     leat_message_fn fn;
     void *ctx;
-    void (*on_end)(void *ctx);         // may be NULL
+    void (*on_end)(void *ctx);         // NULL: nobody asked, or it has run
     _Atomic(leat_subscription *) next; // an arrow
     uint64_t serial;
     _Atomic uint32_t word;
     uint32_t pattern_len;
-    struct lt_names *names;     // where its channel, or prefix, stands
-    struct lt_channel *channel; // that. Guarded by lock, as the next
+    struct lt_queued *queued;     // NULL: inline
+    uint64_t stop_after;          // inline: calls of fn until the end; 0: none
+    _Atomic uint64_t begun, done; // of these; seq_cst
+    bool exact;                   // the pattern is a channel's name
+    struct lt_names *names;       // where its channel, or prefix, stands
+    struct lt_channel *channel;   // that; NULL: taken out. Guarded by lock, as the next
     leat_subscription *prev;
     struct lt_child child;
     char pattern[]; // or the channel's name; a NUL; the name for traces, if there is one; a NUL
@@ -119,7 +139,7 @@ struct leat_subscription {
 // Returns  LEAT_ENOMEM: nothing changed.
 int lt_channel_join_locked(leat *mq, leat_subscription *s);
 
-// lt_channel_leave_locked takes s out. A channel that nobody is left in goes too.
+// lt_channel_leave_locked takes s out, if it is not. A channel that nobody is left in goes too.
 void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s);
 
 // lt_subscription_deliver calls fn unless s is closed; stand is then at s, until the next one or
@@ -130,5 +150,23 @@ bool lt_subscription_deliver(struct lt_stand *stand, leat_subscription *s, const
 
 // lt_stand_leave ends the last delivery of a publish, in the same section.
 void lt_stand_leave(struct lt_stand *stand);
+
+// lt_subscription_call is one call of fn.
+static inline void lt_subscription_call(leat_subscription *s, const leat_message *m) {
+    lt_callback_begin();
+    s->fn(s, m, s->ctx);
+    lt_callback_end();
+}
+// lt_subscription_say_end runs on_end, once.
+void lt_subscription_say_end(leat_subscription *s);
+// lt_subscription_retire hands the memory to grace.
+void lt_subscription_retire(leat_subscription *s);
+// lt_subscription_leave takes s out of its list, if it is there. Locks: any below CHANNELS.
+void lt_subscription_leave(leat_subscription *s);
+void lt_subscription_trace(const leat_subscription *s, const char *event);
+
+// lt_channel_publish publishes m, whose bytes are checked.
+// Returns  how many heard it, or why not.
+int lt_channel_publish(leat *mq, const char *channel, leat_message *m);
 
 #endif

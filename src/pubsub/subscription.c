@@ -43,6 +43,7 @@
 #include "pubsub/channel.h"
 #include "pubsub/pattern.h"
 #include "pubsub/pubsub.h"
+#include "pubsub/queued.h"
 
 #include <string.h>
 
@@ -55,16 +56,27 @@
 
 static void subscription_free(struct lt_retired *r) {
     leat_subscription *s = LT_CONTAINER(r, leat_subscription, retired);
+    lt_queued_free(s);
     lt_free(&s->mq->mem, s);
 }
 
-static void subscription_end(leat_subscription *s) {
-    if (s->on_end) {
-        lt_callback_begin();
-        s->on_end(s->ctx);
-        lt_callback_end();
-    }
+void lt_subscription_retire(leat_subscription *s) {
     lt_grace_retire(&s->mq->channels->grace, &s->retired, subscription_free);
+}
+
+void lt_subscription_say_end(leat_subscription *s) {
+    if (!s->on_end)
+        return;
+    void (*on_end)(void *ctx) = s->on_end;
+    s->on_end = NULL;
+    lt_callback_begin();
+    on_end(s->ctx);
+    lt_callback_end();
+}
+
+static void subscription_end(leat_subscription *s) {
+    lt_subscription_say_end(s);
+    lt_subscription_retire(s);
 }
 
 // Nobody is at s who does not count itself in its word.
@@ -108,6 +120,20 @@ void lt_stand_leave(struct lt_stand *stand) {
         stand_at(stand, NULL);
 }
 
+// Calls fn if the last of .stop_after calls has not begun. The last one to begin takes s out of its
+// list, the last one to return runs on_end; s waits to be closed.
+static bool subscription_call_some(leat_subscription *s, const leat_message *m) {
+    uint64_t before = atomic_fetch_add(&s->begun, 1);
+    if (before >= s->stop_after)
+        return false;
+    if (before + 1 == s->stop_after)
+        lt_subscription_leave(s);
+    lt_subscription_call(s, m);
+    if (atomic_fetch_add(&s->done, 1) + 1 == s->stop_after)
+        lt_subscription_say_end(s);
+    return true;
+}
+
 bool lt_subscription_deliver(struct lt_stand *stand, leat_subscription *s, const leat_message *m) {
     uint32_t word;
     if (stand->place) {
@@ -117,11 +143,10 @@ bool lt_subscription_deliver(struct lt_stand *stand, leat_subscription *s, const
         word = atomic_fetch_add(&s->word, 1);
     }
     bool open = (word & SUBSCRIPTION_CLOSED) == 0;
-    if (open) {
-        lt_callback_begin();
-        s->fn(s, m, s->ctx);
-        lt_callback_end();
-    }
+    if (open && s->stop_after)
+        open = subscription_call_some(s, m);
+    else if (open)
+        lt_subscription_call(s, m);
     if (!stand->place && (atomic_fetch_sub(&s->word, 1) & SUBSCRIPTION_CLOSED))
         subscription_left(s);
     return open;
@@ -151,9 +176,19 @@ static void subscription_close_and_wait(leat_subscription *s) {
     subscription_end(s);
 }
 
-static void subscription_trace(const leat_subscription *s, const char *event) {
+void lt_subscription_trace(const leat_subscription *s, const char *event) {
     leat_metadata where = { .topic = s->pattern, .offset = -1, .partition = -1 };
     lt_trace(s->mq, event, s->child.name, &where, 0);
+}
+
+void lt_subscription_leave(leat_subscription *s) {
+    struct lt_channels *cs = s->mq->channels;
+    lt_lock(&cs->lock);
+    if (s->channel) {
+        lt_subscription_trace(s, "unsubscribe");
+        lt_channel_leave_locked(cs, s);
+    }
+    lt_unlock(&cs->lock);
 }
 
 int leat_subscription_close(leat_subscription *s, int64_t drain_ms) {
@@ -163,17 +198,17 @@ int leat_subscription_close(leat_subscription *s, int64_t drain_ms) {
     if (lt_forked(mq)) {
         // One thread is left, and the parent's others may have held any lock: it takes none. The
         // memory goes with the store, since a publish that forked in a callback may still be here.
-        lt_list_remove(&s->child.node);
+        if (s->channel) // else the list of children is all that leads to it
+            lt_list_remove(&s->child.node);
         return lt_fail(LEAT_EFORK, "the store was opened by the parent process");
     }
-    if (drain_ms != 0)
-        return lt_fail(LEAT_EINVAL, "subscription %s: drain_ms must be 0", s->child.name);
-    struct lt_channels *cs = mq->channels;
+    int rc = lt_check_timeout(drain_ms);
+    if (rc != 0)
+        return rc;
+    if (s->queued)
+        return lt_queued_close(s, drain_ms);
     lt_child_remove(mq, &s->child);
-    lt_lock(&cs->lock);
-    subscription_trace(s, "unsubscribe");
-    lt_channel_leave_locked(cs, s);
-    lt_unlock(&cs->lock);
+    lt_subscription_leave(s);
     if (lt_in_callback())
         subscription_close_now(s);
     else
@@ -188,6 +223,15 @@ static int subscription_close_child(struct lt_child *child, int64_t timeout_ms) 
     return leat_subscription_close(LT_CONTAINER(child, leat_subscription, child), 0);
 }
 
+// In a fork. What is in a list is freed with it.
+static void subscription_child_forget(struct lt_child *child) {
+    leat_subscription *s = LT_CONTAINER(child, leat_subscription, child);
+    if (s->channel)
+        return;
+    lt_queued_forget(s);
+    lt_free(&s->mq->mem, s);
+}
+
 static leat_subscription *subscription_new(leat *mq, const char *pattern, const char *name) {
     size_t pattern_size = strlen(pattern) + 1; // at most 250, it was checked
     size_t name_size = name ? strlen(name) + 1 : 0;
@@ -199,11 +243,14 @@ static leat_subscription *subscription_new(leat *mq, const char *pattern, const 
     s->mq = mq;
     atomic_init(&s->next, NULL);
     atomic_init(&s->word, 0);
+    atomic_init(&s->begun, 0);
+    atomic_init(&s->done, 0);
     memcpy(s->pattern, pattern, pattern_size);
     s->pattern_len = (uint32_t)pattern_size - 1;
     s->child.kind = "subscription";
     s->child.name = s->pattern;
     s->child.close = subscription_close_child;
+    s->child.forget = subscription_child_forget;
     if (name)
         s->child.name = memcpy(s->pattern + pattern_size, name, name_size);
     return s;
@@ -217,39 +264,73 @@ static int subscription_join(leat *mq, leat_subscription *s, bool exact) {
     // From here on s is called, and may be closed by its own fn; but not before the unlock.
     int rc = lt_channel_join_locked(mq, s);
     if (rc == 0)
-        subscription_trace(s, "subscribe");
+        lt_subscription_trace(s, "subscribe");
     else
         lt_child_remove(mq, &s->child);
     lt_unlock(&cs->lock);
     return rc;
 }
 
+static int subscription_check(const leat_subscription_options *o, leat_message_fn fn) {
+    bool queued = o->buffer != 0 || o->buffer_bytes != 0;
+    int rc = lt_check_reserved("leat_subscription_options", o->reserved, 8);
+    if (rc != 0)
+        return rc;
+    if (!fn && !queued)
+        return lt_fail(LEAT_EINVAL, "subscribing: fn is NULL, and there is no buffer");
+    if (o->tokens != 0)
+        return lt_fail(LEAT_EINVAL, "subscribing: tokens must be 0");
+    if (o->buffer < LEAT_UNLIMITED || o->buffer_bytes < LEAT_UNLIMITED || o->stop_after < 0)
+        return lt_fail(LEAT_EINVAL, "subscribing: buffer, buffer_bytes or stop_after is negative");
+    if (o->when_full < 0 || o->when_full > LEAT_FAIL || (o->when_full != 0 && !queued))
+        return lt_fail(LEAT_EINVAL, "subscribing: when_full is %d%s", o->when_full,
+                       queued ? "" : ", and there is no buffer");
+    if (o->block_ms < LEAT_ZERO || (o->block_ms != 0 && o->when_full != LEAT_BLOCK))
+        return lt_fail(LEAT_EINVAL, "subscribing: block_ms is %lld%s", (long long)o->block_ms,
+                       o->when_full == LEAT_BLOCK ? "" : ", and when_full is not LEAT_BLOCK");
+    return 0;
+}
+
+// s was never found by anybody.
+static void subscription_drop(leat_subscription *s) {
+    lt_queued_abandon(s);
+    lt_free(&s->mq->mem, s);
+}
+
 int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, void *ctx,
                            const leat_subscription_options *o, leat_subscription **out) {
+    static const leat_subscription_options defaults;
+    o = o ? o : &defaults;
     if (out)
         *out = NULL;
     int rc = lt_enter(mq, LT_CALL_CB);
+    if (rc == 0 && !out)
+        rc = lt_fail(LEAT_EINVAL, "subscribing: out is NULL");
     if (rc != 0)
         return rc;
-    if (!fn || !out)
-        return lt_fail(LEAT_EINVAL, "subscribing: %s is NULL", fn ? "out" : "fn");
     bool exact = !pattern || !lt_is_pattern(pattern);
     rc = exact ? lt_check_name("channel", pattern) : lt_check_pattern(pattern);
-    if (rc == 0 && o)
-        rc = lt_check_reserved("leat_subscription_options", o->reserved, 8);
+    if (rc == 0)
+        rc = subscription_check(o, fn);
     if (rc != 0)
         return rc;
-    leat_subscription *s = subscription_new(mq, pattern, o ? o->name : NULL);
+    leat_subscription *s = subscription_new(mq, pattern, o->name);
     if (!s)
         return LEAT_ENOMEM;
     s->fn = fn;
     s->ctx = ctx;
-    s->on_end = o ? o->on_end : NULL;
+    s->on_end = o->on_end;
+    s->exact = exact;
+    if (o->buffer != 0 || o->buffer_bytes != 0)
+        rc = lt_queued_begin(s, o);
+    else
+        s->stop_after = (uint64_t)o->stop_after;
     *out = s; // before the first call of fn, which may use it
-    rc = subscription_join(mq, s, exact);
+    if (rc == 0)
+        rc = subscription_join(mq, s, exact);
     if (rc != 0) {
         *out = NULL;
-        lt_free(&mq->mem, s);
+        subscription_drop(s);
     }
     return rc;
 }

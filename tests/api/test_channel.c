@@ -299,7 +299,7 @@ Test(channel, wrong_arguments_are_refused_and_change_nothing) {
     cr_assert_eq(leat_channel_subscribe(mq, "a", channel_take_copy, &got, &o, &s), LEAT_EINVAL);
     cr_assert_eq(leat_subscription_close(NULL, 0), LEAT_EINVAL);
     s = channel_hear(mq, "b", channel_take_copy, &got);
-    cr_assert_eq(leat_subscription_close(s, 5), LEAT_EINVAL);
+    cr_assert_eq(leat_subscription_close(s, -5), LEAT_EINVAL);
     cr_assert_eq(leat_publish(mq, "b", "x", 1), 2, "it is still open");
     cr_assert_eq(leat_subscription_close(s, 0), 0);
     cr_assert_eq(leat_publish(mq, "a", "x", 1), 1, "of all of these only the one pattern listens");
