@@ -10,10 +10,11 @@
 #include "payload.h"
 #include "peers.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SUBSCRIBERS_MAX = 100, PATTERNS = 1000 };
+enum { SUBSCRIBERS_MAX = 100, PATTERNS = 1000, QUEUED = 10000 }; // QUEUED: ZeroMQ's mark
 
 static void hear(leat_subscription *s, const leat_message *m, void *ctx) {
     (void)s;
@@ -102,6 +103,55 @@ static double publish_patterns(size_t work, int others) {
 static void leat_patterns(struct run *r) {
     r->figure[0] = publish_patterns(r->work, PATTERNS);
     r->figure[1] = publish_patterns(r->work * 10, 0);
+}
+
+// ---- queued: to another thread, which calls back; the publisher waits where there is no room
+
+struct queued {
+    struct tally seen;
+    size_t work;
+    bool done;
+    pthread_mutex_t lock;
+    pthread_cond_t end;
+};
+
+static void hear_queued(leat_subscription *s, const leat_message *m, void *ctx) {
+    (void)s;
+    struct queued *q = ctx;
+    tally_add(&q->seen, m->value.data, m->value.size);
+    if (q->seen.count < q->work)
+        return;
+    (void)pthread_mutex_lock(&q->lock);
+    q->done = true;
+    (void)pthread_cond_signal(&q->end);
+    (void)pthread_mutex_unlock(&q->lock);
+}
+
+static void leat_queued(struct run *r) {
+    struct queued q = { .work = r->work,
+                        .lock = PTHREAD_MUTEX_INITIALIZER,
+                        .end = PTHREAD_COND_INITIALIZER };
+    unsigned char value[VALUE];
+    leat *mq = open_store();
+    leat_subscription *s;
+    leat_subscription_options o = { .buffer = QUEUED,
+                                    .when_full = LEAT_BLOCK,
+                                    .block_ms = LEAT_FOREVER };
+    must(leat_channel_subscribe(mq, CHANNEL, hear_queued, &q, &o, &s), "leat_channel_subscribe");
+    payload_init(value, sizeof value);
+    double begin = now_s();
+    for (size_t i = 0; i < r->work; i++) {
+        payload_number(value, sizeof value, i);
+        must(leat_publish(mq, CHANNEL, value, sizeof value), "leat_publish");
+    }
+    (void)pthread_mutex_lock(&q.lock);
+    while (!q.done)
+        (void)pthread_cond_wait(&q.end, &q.lock);
+    (void)pthread_mutex_unlock(&q.lock);
+    r->figure[0] = (double)r->work / (now_s() - begin);
+    must(leat_subscription_close(s, 0), "leat_subscription_close");
+    must(leat_close(mq, 0), "leat_close");
+    tally_check(&q.seen, VALUE, r->work, 1);
 }
 
 // ---- the limit
@@ -196,6 +246,14 @@ static const struct bench table[] = {
       .quick = 30000,
       .line = { { "", "op/s", "higher" }, { "-one-pattern", "op/s", "higher" } },
       .who = { { "leat", leat_patterns } } },
+    { .name = "publish-queued",
+      .about = "publishes to one subscriber on another thread, 10,000 may wait",
+      .work = 4000000,
+      .quick = 400000,
+      .line = { { "", "op/s", "higher" } },
+      .who = { { "leat", leat_queued },
+               { "zeromq", zeromq_publish },
+               { "redis", redis_publish } } },
 };
 
 int main(int argc, char **argv) {
