@@ -109,7 +109,7 @@ static void leat_patterns(struct run *r) {
 
 struct queued {
     struct tally seen;
-    size_t work;
+    size_t work, heard;
     bool done;
     pthread_mutex_t lock;
     pthread_cond_t end;
@@ -119,7 +119,7 @@ static void hear_queued(leat_subscription *s, const leat_message *m, void *ctx) 
     (void)s;
     struct queued *q = ctx;
     tally_add(&q->seen, m->value.data, m->value.size);
-    if (q->seen.count < q->work)
+    if (++q->heard < q->work)
         return;
     (void)pthread_mutex_lock(&q->lock);
     q->done = true;
