@@ -1225,7 +1225,7 @@ typedef struct {
                                   // both 0: inline, nothing waits; one 0, or LEAT_UNLIMITED: no
                                   // bound. One message of any size is taken when nothing waits
     int64_t block_ms;             // LEAT_BLOCK: 0: one second; LEAT_ZERO, LEAT_FOREVER
-    int32_t when_full, tokens;    // LEAT_DROP_OLDEST, ...; tokens: must be 0
+    int32_t when_full, tokens;    // LEAT_DROP_OLDEST, ...; tokens 1: the pattern is as in NATS
     int64_t stop_after;           // so many messages, then it hears no more; 0: no end
     const char *name;             // for traces
     void (*on_end)(void *ctx);    // runs once, last: no callback runs after it; free ctx there
@@ -1250,8 +1250,9 @@ LEAT_API int leat_publish(leat *mq, const char *channel, const void *data, size_
 LEAT_API int leat_publish_record(leat *mq, const char *channel, const leat_record *r);
 
 // leat_channel_subscribe calls fn for each message on the channel of that name; with * ? [ or \ in
-// it, on every channel that the glob pattern matches, as Redis PSUBSCRIBE. In force on return. fn
-// NULL, with a buffer: leat_subscription_next gets them.
+// it, on every channel that the glob pattern matches, as Redis PSUBSCRIBE; with .tokens those with
+// the same tokens between their dots, where * is any one of them, and > at the end one or more. In
+// force on return. fn NULL, with a buffer: leat_subscription_next gets them.
 // Owns     *out is ended by leat_subscription_close. The message and its bytes, without a buffer
 //          the publisher's own, live during the callback: leat_message_hold keeps them, and copies
 //          the publisher's own.

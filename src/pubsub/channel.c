@@ -129,7 +129,9 @@ static void channel_count_length(struct lt_channels *cs, size_t n, bool more) {
 int lt_channel_join_locked(leat *mq, leat_subscription *s) {
     struct lt_channels *cs = mq->channels;
     bool prefix = s->names == &cs->prefixes;
-    size_t n = prefix ? lt_glob_literal(s->pattern) : s->pattern_len;
+    size_t n = s->pattern_len;
+    if (prefix)
+        n = s->tokens ? lt_tokens_literal(s->pattern) : lt_glob_literal(s->pattern);
     int rc = channel_make_locked(mq, s->names, s->pattern, n, &s->channel);
     if (rc != 0)
         return rc;
@@ -174,7 +176,8 @@ static void channel_trace(leat *mq, const char *name) {
 
 static bool channel_matches(const leat_subscription *s, size_t n, const char *name,
                             size_t name_len) {
-    return lt_glob_match(s->pattern + n, s->pattern_len - n, name + n, name_len - n);
+    return (s->tokens ? lt_tokens_match : lt_glob_match)(s->pattern + n, s->pattern_len - n,
+                                                         name + n, name_len - n);
 }
 
 // channel_each shows visit, as *call has it, each who listens: first ch's own (ch may be NULL),

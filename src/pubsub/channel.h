@@ -127,6 +127,7 @@ struct leat_subscription {
     uint64_t stop_after;          // inline: calls of fn until the end; 0: none
     _Atomic uint64_t begun, done; // of these; seq_cst
     bool exact;                   // the pattern is a channel's name
+    bool tokens;                  // it is one of tokens, not a glob
     struct lt_names *names;       // where its channel, or prefix, stands
     struct lt_channel *channel;   // that; NULL: taken out. Guarded by lock, as the next
     leat_subscription *prev;

@@ -21,7 +21,8 @@ static leat_channel_info *listing_add(struct listing *l, const char *name) {
 }
 
 static bool listing_same(const leat_subscription *a, const leat_subscription *b) {
-    return a->pattern_len == b->pattern_len && memcmp(a->pattern, b->pattern, a->pattern_len) == 0;
+    return a->tokens == b->tokens && a->pattern_len == b->pattern_len &&
+           memcmp(a->pattern, b->pattern, a->pattern_len) == 0;
 }
 
 static void listing_channel(struct listing *l, struct lt_channel *ch) {
@@ -45,7 +46,7 @@ static void listing_prefix(struct listing *l, struct lt_channel *prefix) {
         leat_channel_info *info = listing_add(l, s->pattern);
         if (!info)
             continue;
-        info->pattern = 1;
+        info->pattern = s->tokens ? 2 : 1;
         for (t = s; t; t = atomic_load(&t->next))
             info->subscribers += listing_same(t, s) ? 1 : 0;
     }

@@ -278,8 +278,8 @@ static int subscription_check(const leat_subscription_options *o, leat_message_f
         return rc;
     if (!fn && !queued)
         return lt_fail(LEAT_EINVAL, "subscribing: fn is NULL, and there is no buffer");
-    if (o->tokens != 0)
-        return lt_fail(LEAT_EINVAL, "subscribing: tokens must be 0");
+    if (o->tokens < 0 || o->tokens > 1)
+        return lt_fail(LEAT_EINVAL, "subscribing: tokens is %d", o->tokens);
     if (o->buffer < LEAT_UNLIMITED || o->buffer_bytes < LEAT_UNLIMITED || o->stop_after < 0)
         return lt_fail(LEAT_EINVAL, "subscribing: buffer, buffer_bytes or stop_after is negative");
     if (o->when_full < 0 || o->when_full > LEAT_FAIL || (o->when_full != 0 && !queued))
@@ -297,6 +297,14 @@ static void subscription_drop(leat_subscription *s) {
     lt_free(&s->mq->mem, s);
 }
 
+// A name has no wildcards, of whichever kind.
+static int subscription_check_pattern(const char *pattern, bool tokens, bool *exact) {
+    *exact = !pattern || !(tokens ? lt_is_tokens : lt_is_pattern)(pattern);
+    if (*exact)
+        return lt_check_name("channel", pattern);
+    return tokens ? lt_check_tokens(pattern) : lt_check_pattern(pattern);
+}
+
 int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, void *ctx,
                            const leat_subscription_options *o, leat_subscription **out) {
     static const leat_subscription_options defaults;
@@ -308,10 +316,10 @@ int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, vo
         rc = lt_fail(LEAT_EINVAL, "subscribing: out is NULL");
     if (rc != 0)
         return rc;
-    bool exact = !pattern || !lt_is_pattern(pattern);
-    rc = exact ? lt_check_name("channel", pattern) : lt_check_pattern(pattern);
+    bool exact;
+    rc = subscription_check(o, fn);
     if (rc == 0)
-        rc = subscription_check(o, fn);
+        rc = subscription_check_pattern(pattern, o->tokens == 1, &exact);
     if (rc != 0)
         return rc;
     leat_subscription *s = subscription_new(mq, pattern, o->name);
@@ -321,6 +329,7 @@ int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, vo
     s->ctx = ctx;
     s->on_end = o->on_end;
     s->exact = exact;
+    s->tokens = o->tokens == 1;
     if (o->buffer != 0 || o->buffer_bytes != 0)
         rc = lt_queued_begin(s, o);
     else

@@ -90,6 +90,24 @@ Test(channel_list, tells_channels_and_patterns_with_their_subscribers) {
     leat_close_all(mq, 0);
 }
 
+Test(channel_list, patterns_of_tokens_are_told_apart_from_globs) {
+    leat *mq = list_store();
+    leat_subscription *s;
+    const leat_subscription_options tokens = { .tokens = 1 };
+    (void)list_join(mq, "a.*");
+    cr_assert_eq(leat_channel_subscribe(mq, "a.*", list_hear, NULL, &tokens, &s), 0);
+    cr_assert_eq(leat_channel_subscribe(mq, "a.>", list_hear, NULL, &tokens, &s), 0);
+    cr_assert_eq(leat_channel_count(mq, "a.b"), 3);
+    cr_assert_eq(leat_channel_count(mq, "a.b.c"), 2, "* is one token, but any bytes of a glob");
+    leat_channel_info info[4];
+    cr_assert_eq(leat_channel_list(mq, info, 4, sizeof info[0]), 3);
+    int kinds[3] = { 0 };
+    for (int i = 0; i < 3; i++)
+        kinds[info[i].pattern]++;
+    cr_assert(kinds[1] == 1 && kinds[2] == 2);
+    leat_close_all(mq, 0);
+}
+
 static void list_look(leat_subscription *s, const leat_message *m, void *ctx) {
     leat *mq = ctx;
     cr_assert_eq(leat_channel_count(mq, m->topic), 1);
