@@ -416,6 +416,7 @@ typedef struct {
     int32_t when_full;
     int64_t dedup_window_ms; // how long and how many dedup ids are remembered, see below; 0 (both):
     int64_t dedup_window_count; // none; at most 365 days, and 16,777,216
+    const char *announce_on; // the channel that hears each record, see leat_topic_tap; NULL: none
     uint64_t reserved[8];
 } leat_topic_options;
 
@@ -459,6 +460,7 @@ typedef struct {
     int64_t retention_ms, segment_ms;           // LEAT_FOREVER: never
     int32_t partitions, when_full, keep_until_consumed, pad_;
     int64_t dedup_window_ms, dedup_window_count; // 0: none
+    const char *announce_on;                     // NULL: none
     uint64_t reserved[4];
 } leat_topic_info;
 

@@ -30,6 +30,7 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
                                         .dedup_window_count = t->dedup_window_count,
                                         .partitions = t->partitions,
                                         .when_full = t->when_full,
+                                        .announce_on = t->announce_on,
                                         .keep_until_consumed = t->keep_until_consumed };
         n++;
     }

@@ -9,11 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-// The note of a topic: 40 bytes, its name, and in a note of today a NUL and 20 bytes more; with a
-// dedup window 16 more.
-enum { TOPIC_NOTE_HEAD = 40, TOPIC_NOTE_TAIL = 20, TOPIC_NOTE_DEDUP = 16, TOPIC_OWNED = 1 };
-#define TOPIC_SEGMENT_MS (INT64_C(365) * 24 * 3600 * 1000)
-
 // ---- finding
 
 leat_topic *lt_topic_find(leat *mq, const char *name) {
@@ -56,7 +51,7 @@ static void topic_set(leat_topic *t, const leat_topic_options *o) {
     t->keep_until_consumed = o->keep_until_consumed == 1;
     t->dedup_window_ms = o->dedup_window_ms;
     t->dedup_window_count = o->dedup_window_count;
-    t->goes_by_time = t->retention_ms != LEAT_FOREVER || t->segment_ms != TOPIC_SEGMENT_MS ||
+    t->goes_by_time = t->retention_ms != LEAT_FOREVER || t->segment_ms != LT_SEGMENT_MS_MAX ||
                       t->dedup_window_ms != 0;
     t->retains_later =
         t->retention_ms != LEAT_FOREVER || t->keep_until_consumed ||
@@ -71,6 +66,7 @@ static void topic_free(leat_topic *t) {
         lt_partition_fini(lt_topic_part(t, i));
     lt_bell_fini(&t->bell);
     lt_stretch_fini(&t->parts);
+    lt_free(&mq->mem, t->announce_on);
     lt_free(&mq->mem, t->name);
     lt_free(&mq->mem, t);
 }
@@ -100,7 +96,9 @@ static leat_topic *topic_new(leat *mq, const char *name, const leat_topic_option
     topic_set(t, o);
     lt_stretch_init(&t->parts, &mq->mem, sizeof(struct lt_partition), 1);
     t->name = lt_strdup_n(&mq->mem, name, strlen(name));
-    if (!t->name || lt_bell_init(&t->bell) != 0)
+    const char *channel = o->announce_on;
+    t->announce_on = channel ? lt_strdup_n(&mq->mem, channel, strlen(channel)) : NULL;
+    if (!t->name || (channel && !t->announce_on) || lt_bell_init(&t->bell) != 0)
         goto no_memory;
     bool dedup = !lt_read_only(mq) && (o->dedup_window_ms != 0 || o->dedup_window_count != 0);
     t->dedup = dedup ? lt_dedup_new(t) : NULL;
@@ -111,8 +109,10 @@ static leat_topic *topic_new(leat *mq, const char *name, const leat_topic_option
     t->partitions = t->room = o->partitions;
     return t;
 no_memory:
-    if (t)
+    if (t) {
+        lt_free(&mq->mem, t->announce_on);
         lt_free(&mq->mem, t->name);
+    }
     lt_free(&mq->mem, t);
     (void)lt_fail_nomem();
     return NULL;
@@ -121,43 +121,6 @@ no_memory:
 static void topic_leave_locked(struct lt_log *log, leat_topic *t) {
     (void)lt_map_remove(&log->topics, t->name, strlen(t->name));
     (void)lt_map_remove(&log->topic_ids, &t->id, sizeof t->id);
-}
-
-int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
-                        const leat_topic_options *o, bool owned) {
-    uint8_t body[TOPIC_NOTE_HEAD + 256 + TOPIC_NOTE_TAIL + TOPIC_NOTE_DEDUP];
-    size_t n = strlen(name), more = TOPIC_NOTE_TAIL;
-    lt_put_u32(body, owned ? TOPIC_OWNED : 0);
-    lt_put_u32(body + 4, (uint32_t)o->partitions);
-    lt_put_u64(body + 8, (uint64_t)o->segment_bytes);
-    lt_put_u64(body + 16, (uint64_t)o->retention_bytes);
-    lt_put_u64(body + 24, (uint64_t)o->retention_records);
-    lt_put_u64(body + 32, (uint64_t)o->when_full);
-    memcpy(body + TOPIC_NOTE_HEAD, name, n + 1);
-    uint8_t *tail = body + TOPIC_NOTE_HEAD + n + 1;
-    lt_put_u64(tail, (uint64_t)o->segment_ms);
-    lt_put_u64(tail + 8, (uint64_t)o->retention_ms);
-    lt_put_u32(tail + 16, (uint32_t)o->keep_until_consumed);
-    if (o->dedup_window_ms != 0 || o->dedup_window_count != 0) {
-        lt_put_u64(tail + more, (uint64_t)o->dedup_window_ms);
-        lt_put_u64(tail + more + 8, (uint64_t)o->dedup_window_count);
-        more += TOPIC_NOTE_DEDUP;
-    }
-    return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, TOPIC_NOTE_HEAD + n + 1 + more);
-}
-
-int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms) {
-    const leat_topic_options o = { .partitions = partitions,
-                                   .segment_bytes = t->segment_bytes,
-                                   .retention_bytes = t->retention_bytes,
-                                   .retention_records = t->retention_records,
-                                   .segment_ms = t->segment_ms,
-                                   .retention_ms = t->retention_ms,
-                                   .dedup_window_ms = dedup_window_ms,
-                                   .dedup_window_count = t->dedup_window_count,
-                                   .keep_until_consumed = t->keep_until_consumed,
-                                   .when_full = t->when_full };
-    return lt_topic_write_note(&t->mq->log->manifest, t->id, t->name, &o, t->owned);
 }
 
 // fresh: it is noted in the manifest before anybody can find it.
@@ -194,6 +157,8 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
         return LEAT_ENOMEM;
     t->owned = owned;
     rc = lt_manifest_new_id(&log->manifest, &t->id);
+    if (rc == 0 && t->announce_on && log->announce)
+        rc = log->announce(t);
     if (rc == 0)
         rc = lt_groups_expect_topic(mq, t);
     if (rc == 0) {
@@ -202,6 +167,8 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
             lt_groups_forget_topic(mq, t);
     }
     if (rc != 0) {
+        if (t->announcer)
+            log->unannounce(t);
         topic_free(t);
         return rc;
     }
@@ -209,45 +176,6 @@ int lt_topic_create(leat *mq, const char *name, const leat_topic_options *o, boo
     leat_metadata md = { .topic = t->name, .offset = -1, .partition = -1 };
     lt_trace(mq, "topic", NULL, &md, 0);
     *out = t;
-    return 0;
-}
-
-// Returns  false if it cannot be a topic's note.
-static bool topic_read_note(const struct lt_note *note, char name[250], leat_topic_options *o) {
-    if (note->size <= TOPIC_NOTE_HEAD)
-        return false;
-    const uint8_t *text = note->body + TOPIC_NOTE_HEAD;
-    size_t left = note->size - TOPIC_NOTE_HEAD, n = strnlen((const char *)text, left);
-    if (n == 0 || n >= 250 || (n < left && left - n - 1 < TOPIC_NOTE_TAIL))
-        return false;
-    memcpy(name, text, n);
-    name[n] = '\0';
-    *o = (leat_topic_options){ .partitions = (int32_t)lt_get_u32(note->body + 4),
-                               .segment_bytes = (int64_t)lt_get_u64(note->body + 8),
-                               .retention_bytes = (int64_t)lt_get_u64(note->body + 16),
-                               .retention_records = (int64_t)lt_get_u64(note->body + 24),
-                               .when_full = (int32_t)lt_get_u32(note->body + 32) };
-    if (n < left) {
-        const uint8_t *tail = text + n + 1;
-        o->segment_ms = (int64_t)lt_get_u64(tail);
-        o->retention_ms = (int64_t)lt_get_u64(tail + 8);
-        o->keep_until_consumed = (int32_t)lt_get_u32(tail + 16);
-        if (left - n - 1 >= TOPIC_NOTE_TAIL + TOPIC_NOTE_DEDUP) {
-            o->dedup_window_ms = (int64_t)lt_get_u64(tail + TOPIC_NOTE_TAIL);
-            o->dedup_window_count = (int64_t)lt_get_u64(tail + TOPIC_NOTE_TAIL + 8);
-        }
-    }
-    return true;
-}
-
-int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
-                       leat_topic_options *full) {
-    leat_topic_options o;
-    if (!topic_read_note(note, name, &o))
-        return lt_fail(LEAT_ECORRUPT, "%s/manifest: topic id %u has no name", mq->dir, note->id);
-    if (lt_check_name("topic", name) != 0 || lt_topic_check_options(&o, full) != 0)
-        return lt_fail(LEAT_ECORRUPT, "%s/manifest: the note of topic id %u is unsound", mq->dir,
-                       note->id);
     return 0;
 }
 
@@ -262,7 +190,7 @@ static int topic_restore(leat *mq, const struct lt_note *note) {
     if (!t)
         return LEAT_ENOMEM;
     t->id = note->id;
-    t->owned = (lt_get_u32(note->body) & TOPIC_OWNED) != 0;
+    t->owned = lt_topic_note_owned(note);
     rc = topic_enter(mq->log, t, false);
     if (rc == LEAT_EEXIST)
         rc = lt_fail(LEAT_ECORRUPT, "%s/manifest: two topics are called %s", mq->dir, name);
@@ -429,93 +357,11 @@ int lt_log_close(leat *mq) {
 
 // ---- public
 
-static int topic_check_retention(leat_topic_options *o) {
-    if (o->retention_bytes == 0)
-        o->retention_bytes = LEAT_UNLIMITED;
-    if (o->retention_records == 0)
-        o->retention_records = LEAT_UNLIMITED;
-    if (o->retention_ms == 0)
-        o->retention_ms = LEAT_FOREVER;
-    if (o->segment_ms == 0)
-        o->segment_ms = TOPIC_SEGMENT_MS;
-    if (o->when_full == 0)
-        o->when_full = LEAT_DELETE_OLDEST;
-    if (o->keep_until_consumed == LEAT_ZERO)
-        o->keep_until_consumed = 0;
-    if (o->retention_bytes < LEAT_UNLIMITED || o->retention_records < LEAT_UNLIMITED)
-        return lt_fail(LEAT_EINVAL, "retention_bytes is %lld, retention_records %lld",
-                       (long long)o->retention_bytes, (long long)o->retention_records);
-    if (o->retention_ms < LEAT_FOREVER)
-        return lt_fail(LEAT_EINVAL, "retention_ms is %lld", (long long)o->retention_ms);
-    if (o->segment_ms < 0 || o->segment_ms > TOPIC_SEGMENT_MS)
-        return lt_fail(LEAT_EINVAL, "segment_ms is %lld; up to 365 days", (long long)o->segment_ms);
-    if (o->when_full < 0 || o->when_full > LEAT_REJECT)
-        return lt_fail(LEAT_EINVAL, "when_full is %d", o->when_full);
-    if (o->keep_until_consumed < 0 || o->keep_until_consumed > 1)
-        return lt_fail(LEAT_EINVAL, "keep_until_consumed is %d", o->keep_until_consumed);
-    return 0;
-}
-
-int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out) {
-    *out = in ? *in : (leat_topic_options){ 0 };
-    int rc = lt_check_reserved("topic options", out->reserved, 8);
-    if (rc != 0)
-        return rc;
-    if (out->flags & ~(uint32_t)LEAT_MUST_EXIST)
-        return lt_fail(LEAT_EINVAL, "topic options: unknown flags %#x", out->flags);
-    if (out->partitions == 0)
-        out->partitions = 1;
-    if (out->partitions < 0 || out->partitions > LT_PARTITIONS_MAX)
-        return lt_fail(LEAT_EINVAL, "partitions is %d; 1 to %d", out->partitions,
-                       LT_PARTITIONS_MAX);
-    if (out->segment_bytes == 0)
-        out->segment_bytes = INT64_C(64) << 20;
-    if (out->segment_bytes < 16384 || out->segment_bytes > (INT64_C(4) << 30) - 4096)
-        return lt_fail(LEAT_EINVAL, "segment_bytes is %lld; 16 KiB to 4 GiB - 4 KiB",
-                       (long long)out->segment_bytes);
-    rc = topic_check_retention(out);
-    return rc != 0 ? rc : lt_dedup_check(out);
-}
-
-// Tells whether a setting that was asked for is the one that is.
-static int topic_same_one(const leat_topic *t, const char *field, int64_t asked, int64_t is) {
-    if (asked == 0 || asked == is)
-        return 0;
-    return lt_fail(LEAT_EEXIST, "topic %s exists with %s %lld, not %lld", t->name, field,
-                   (long long)is, (long long)asked);
-}
-
-static int topic_same(const leat_topic *t, const leat_topic_options *asked) {
-    if (!asked)
-        return 0;
-    int rc = topic_same_one(t, "partitions", asked->partitions, t->partitions);
-    if (rc == 0)
-        rc = topic_same_one(t, "segment_bytes", asked->segment_bytes, t->segment_bytes);
-    if (rc == 0)
-        rc = topic_same_one(t, "retention_bytes", asked->retention_bytes, t->retention_bytes);
-    if (rc == 0)
-        rc = topic_same_one(t, "retention_records", asked->retention_records, t->retention_records);
-    if (rc == 0)
-        rc = topic_same_one(t, "segment_ms", asked->segment_ms, t->segment_ms);
-    if (rc == 0)
-        rc = topic_same_one(t, "retention_ms", asked->retention_ms, t->retention_ms);
-    if (rc == 0)
-        rc = topic_same_one(t, "keep_until_consumed", asked->keep_until_consumed,
-                            t->keep_until_consumed ? 1 : LEAT_ZERO);
-    if (rc == 0)
-        rc = topic_same_one(t, "dedup_window_ms", asked->dedup_window_ms,
-                            t->dedup_window_ms ? t->dedup_window_ms : LEAT_ZERO);
-    if (rc == 0)
-        rc = topic_same_one(t, "dedup_window_count", asked->dedup_window_count,
-                            t->dedup_window_count ? t->dedup_window_count : LEAT_ZERO);
-    return rc != 0 ? rc : topic_same_one(t, "when_full", asked->when_full, t->when_full);
-}
-
 static int topic_open_locked(leat *mq, const char *name, const leat_topic_options *asked,
                              const leat_topic_options *full, leat_topic **out) {
     leat_topic *t = lt_topic_find(mq, name);
     if (t) {
-        int rc = topic_same(t, asked);
+        int rc = lt_topic_same(t, asked);
         if (rc == 0)
             *out = t;
         return rc;

@@ -11,6 +11,7 @@
 #include "log/spare.h"
 
 enum { LT_PARTITIONS_MAX = 1024, LT_TOPICS_MAX = 65535 };
+#define LT_SEGMENT_MS_MAX (INT64_C(365) * 24 * 3600 * 1000)
 
 struct leat_topic {
     leat *mq;
@@ -36,6 +37,8 @@ struct leat_topic {
     _Atomic int64_t dedup_window_ms; // 0: none
     int64_t dedup_window_count;      // 0: none
     struct lt_dedup *_Atomic dedup;  // NULL: there was no window yet, or the store is read-only
+    char *announce_on;               // the channel that hears each record; NULL: none
+    void *announcer;                 // who tells it, see lt_log.announce; guarded by the admin lock
     _Atomic uint64_t turn; // of LEAT_ROUND_ROBIN, over all producers; relaxed: nothing rests on it
 };
 
@@ -49,8 +52,12 @@ struct lt_log {
     struct lt_manifest manifest;
     struct lt_slots slots;
     struct lt_spares spares;
-    struct lt_mutex admin;       // held by whoever creates or deletes topics and queues
-    struct lt_mutex table;       // guards the maps and `all`
+    struct lt_mutex admin; // held by whoever creates or deletes topics and queues
+    struct lt_mutex table; // guards the maps and `all`
+    // What the rooms above do for a topic with .announce_on, before anybody can find it, and, if it
+    // then comes to nothing, take back; NULL while they are not open. Locks: admin held.
+    int (*announce)(leat_topic *t);
+    void (*unannounce)(leat_topic *t);
     struct lt_map topics;        // name to leat_topic
     struct lt_map topic_ids;     // id to leat_topic
     struct lt_map queue_names;   // names taken by queues over other topics
@@ -85,6 +92,7 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
 // lt_topic_read_note reads one. Returns  LEAT_ECORRUPT.
 int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
                        leat_topic_options *full);
+bool lt_topic_note_owned(const struct lt_note *note);
 // lt_topic_note writes what the topic is, with that many partitions and that window, into the
 // manifest.
 int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms);
@@ -102,6 +110,9 @@ void lt_topic_drop_parts(leat_topic *t, int32_t partitions);
 int lt_topic_destroy(leat_topic *t);
 // lt_topic_check_options checks the options and fills in the defaults.
 int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out);
+// lt_topic_same compares what was asked, which may be NULL, with what the topic is.
+// Returns  LEAT_EEXIST, which names the field that differs.
+int lt_topic_same(const leat_topic *t, const leat_topic_options *asked);
 // lt_topic_partition returns partition n, or NULL with LEAT_ERANGE as the last error's text.
 struct lt_partition *lt_topic_partition(leat_topic *t, int64_t n);
 // lt_topic_alive is 0, or LEAT_EGONE with its text.
