@@ -52,6 +52,21 @@ static int restore_open(leat_queue *q, struct lt_queue_part *part, int64_t offse
     return rc == 1 ? restore_live(q, part, offset, word, not_before) : rc;
 }
 
+// A message that is kept is in nobody's way, so it is of no group, but comes back with its
+// priority.
+static int restore_kept(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                        const struct lt_segment *s) {
+    struct lt_order order = { .priority = LT_PRIORITY_MIDDLE };
+    q->kept++;
+    const uint8_t *record =
+        offset < atomic_load(&part->p->fields_end) ? lt_segment_record(s, offset) : NULL;
+    if (!record || !lt_record_order(record, &order) || order.priority == LT_PRIORITY_MIDDLE)
+        return 0; // held
+    const struct lt_order alone = { .priority = order.priority };
+    int rc = lt_queue_admit_one(q, part, offset, &alone, INT64_MIN);
+    return rc < 0 ? rc : 0;
+}
+
 static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t offset,
                           const struct lt_segment *s, const struct lt_sheet *sheet) {
     struct lt_word word = { 0 };
@@ -64,8 +79,7 @@ static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t off
         (void)lt_window_finish(&part->window, offset);
         return 0;
     case LT_WORD_KEPT:
-        q->kept++;
-        return 0; // held
+        return restore_kept(q, part, offset, s);
     default:
         return restore_open(q, part, offset, s, sheet, &word);
     }

@@ -288,3 +288,30 @@ Test(redrive, what_comes_back_is_of_its_group_still) {
         ok(leat_close_all(mq, 0));
     }
 }
+
+Test(redrive, what_was_kept_over_an_open_has_its_priority_still) {
+    for (int reopened = 0; reopened < 2; reopened++) {
+        queues_open(LEAT_CLOCK_MANUAL, 1);
+        a = queues_make("a", NULL);
+        for (int i = 0; i < 3; i++) { // 1, 5, 9
+            leat_record r = { .value = leat_str(i == 0   ? "low"
+                                                : i == 1 ? "middle"
+                                                         : "high"),
+                              .priority = 1 + 4 * i };
+            ok(leat_queue_send(a, &r, NULL));
+            gives(1, leat_queue_receive(a, 0, &m, 1));
+            ok(leat_queue_reject(a, &m, NULL));
+        }
+        if (reopened)
+            queues_crash(LEAT_KILL);
+        a = queues_make("a", NULL);
+        queues_send(a, "plain");
+        ok(leat_queue_redrive(a, NULL, 0, NULL));
+        static const char *const order[] = { "high", "middle", "plain", "low" };
+        for (int i = 0; i < 4; i++) {
+            take(a, &m, order[i], 1);
+            ok(leat_queue_ack(a, &m));
+        }
+        ok(leat_close_all(mq, 0));
+    }
+}
