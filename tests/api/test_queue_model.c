@@ -213,13 +213,14 @@ static void do_purge(void) {
     model.count = 0;
 }
 
-static void do_redrive(void) {
+static void do_redrive(const struct set *set) {
     uint64_t moved = 0, most = (uint64_t)(model.count < FILL ? FILL - model.count : 0);
-    uint64_t limit = draw(3) ? 1 + draw(8) : 0, there = (uint64_t)model.dead_count;
-    if ((limit ? limit : there) > most)
-        return;
-    compare(); // what is over is among the dead letters now
-    ok(leat_queue_redrive(dead, NULL, limit, &moved));
+    uint64_t limit = draw(3) ? 1 + draw(8) : 0;
+    uint64_t there = (uint64_t)(set->dead_letter ? model.dead_count : count(MODEL_KEPT));
+    if (set->dead_letter ? (limit ? limit : there) > most : set->groups)
+        return; // one of a group that was kept comes back beside the others of its group
+    compare();  // what is over is among the dead letters now
+    ok(leat_queue_redrive(set->dead_letter ? dead : q, draw(2) ? q : NULL, limit, &moved));
     same(moved, limit && limit < there ? limit : there);
     model_redrive(&model, (int)moved);
 }
@@ -282,7 +283,7 @@ static void do_one(const struct set *set) {
     else if (what < 930)
         do_explain();
     else if (what < 940)
-        do_redrive();
+        do_redrive(set);
     else if (what < 945)
         do_pause();
     else if (what < 947)
@@ -328,7 +329,7 @@ static void play_all(const char *path, long steps) {
                            .deliveries_max = run % 4 == 3 ? 0 : 1 + run % 4,
                            .dead_letter = run & 1,
                            .backoff = run & 2,
-                           .groups = run != 0,
+                           .groups = run % 4 != 0,
                            .priorities = run != 1 && run != 4,
                            .retention = run & 4,
                            .expired = run & 8,

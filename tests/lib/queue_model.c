@@ -50,7 +50,7 @@ struct model_message *model_find(struct model *q, uint64_t receipt) {
     return NULL;
 }
 
-static void model_die(struct model *q, struct model_message *m) {
+void model_reject(struct model *q, struct model_message *m) {
     m->receipt = 0;
     m->state = MODEL_KEPT;
     if (!q->dead_letter)
@@ -82,16 +82,12 @@ void model_ack(struct model *q, struct model_message *m) {
 void model_nack(struct model *q, struct model_message *m, int64_t delay_ms, bool counted) {
     int64_t ms = delay_ms < 0 ? model_backoff(q, m) : delay_ms;
     if (counted && model_last_try(q, m)) {
-        model_die(q, m);
+        model_reject(q, m);
         return;
     }
     m->deliveries -= counted ? 0 : 1;
     m->receipt = 0;
     model_wait(m, q->now_ms, ms);
-}
-
-void model_reject(struct model *q, struct model_message *m) {
-    model_die(q, m);
 }
 
 void model_extend(struct model *q, struct model_message *m, int64_t ms) {
@@ -108,7 +104,7 @@ static void model_fall_due(struct model *q, struct model_message *m) {
     if (m->state == MODEL_DELAYED)
         m->state = MODEL_AVAILABLE;
     else if (model_last_try(q, m))
-        model_die(q, m);
+        model_reject(q, m);
     else
         model_wait(m, m->due_ms, model_backoff(q, m));
 }
@@ -131,7 +127,7 @@ void model_expire(struct model *q) {
         if (!over || (m->state != MODEL_AVAILABLE && m->state != MODEL_DELAYED)) {
             i++;
         } else if (q->expired && q->dead_letter) {
-            model_die(q, m);
+            model_reject(q, m);
         } else {
             q->ended++;
             model_remove(q, m);
@@ -145,7 +141,7 @@ void model_restart(struct model *q) {
         int before = q->count;
         m->receipt = 0;
         if (m->state == MODEL_LEASED && model_last_try(q, m))
-            model_die(q, m); // that was its last one
+            model_reject(q, m); // that was its last one
         else if (m->state == MODEL_LEASED)
             m->state = MODEL_AVAILABLE;
         i += q->count == before;
@@ -166,6 +162,12 @@ bool model_dead_is(struct model *q, int i, int64_t id) {
 }
 
 void model_redrive(struct model *q, int n) {
+    for (struct model_message *m = q->m; m < q->m + q->count && !q->dead_letter && n > 0; m++)
+        if (m->state == MODEL_KEPT) {
+            m->state = MODEL_AVAILABLE;
+            m->deliveries = 0;
+            n--;
+        }
     for (int i = 0; i < n; i++)
         model_send(q, q->dead[i].id, 4, q->dead[i].group, 0);
     q->dead_count -= n;

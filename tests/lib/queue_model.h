@@ -53,7 +53,7 @@ void model_expire(struct model *q);
 void model_restart(struct model *q);
 // model_dead_is tells if the i-th dead letter can be that one; then it is.
 bool model_dead_is(struct model *q, int i, int64_t id);
-// model_redrive sends the n oldest dead letters again.
+// model_redrive sends the n oldest dead letters again; without such a queue it takes those kept.
 void model_redrive(struct model *q, int n);
 // model_look finds at most max messages in a state, from an offset on. Returns  how many.
 int model_look(struct model *q, int state, int64_t from, struct model_message **out, int max);
