@@ -16,6 +16,10 @@ void lt_copy_drop(struct lt_copy *copy, int n) {
         lt_free(copy->mem, copy);
 }
 
+bool lt_copy_leave(struct lt_copy *copy) {
+    return atomic_fetch_sub_explicit(&copy->refs, 1, memory_order_acq_rel) == 1;
+}
+
 static void copy_drop_one(struct lt_pinned *obj) {
     lt_copy_drop(LT_CONTAINER(obj, struct lt_copy, pinned), 1);
 }
@@ -60,9 +64,22 @@ static const char *copy_string(const char *s, char **to) {
 }
 
 struct lt_copy *lt_copy_new(struct lt_mem *mem, const leat_message *m, int refs) {
+    return lt_copy_again(NULL, mem, m, refs);
+}
+
+struct lt_copy *lt_copy_again(struct lt_copy *copy, struct lt_mem *mem, const leat_message *m,
+                              int refs) {
     size_t weight, room;
-    struct lt_copy *copy =
-        copy_measure(m, &weight, &room) ? lt_alloc(mem, sizeof *copy + room) : NULL;
+    bool sound = copy_measure(m, &weight, &room);
+    if (copy && (!sound || copy->room < room)) {
+        lt_free(mem, copy);
+        copy = NULL;
+    }
+    if (!copy && sound) {
+        copy = lt_alloc(mem, sizeof *copy + room);
+        if (copy)
+            copy->room = room;
+    }
     if (!copy) {
         (void)lt_fail_nomem();
         return NULL;

@@ -7,6 +7,8 @@ enum {
     QUEUED_ROUND = 64,               // messages that an errand delivers before another has its turn
     QUEUED_ROOMY = 8 * QUEUED_ROUND, // a room where it takes out more than one at a time
     QUEUED_BLOCK_MS = 1000,          // .block_ms 0
+    QUEUED_SPARES = 128,             // copies that are kept, each of
+    QUEUED_SPARE = 1024,             // bytes at most
     QUEUED_COPIES = 1 << 30          // references of a publish, taken at once: more than mailboxes
 };
 
@@ -116,18 +118,35 @@ static bool queued_put(leat_subscription *s, struct lt_publish *call) {
     return false;
 }
 
-static struct lt_copy *queued_copy(const struct lt_publish *call) {
+static struct lt_copy *queued_copy(const struct lt_publish *call, struct lt_copy *spare) {
     leat_message m = *call->m;
     m.pattern = NULL; // each has its own
-    return lt_copy_new(&call->mq->mem, &m, QUEUED_COPIES);
+    return lt_copy_again(spare, &call->mq->mem, &m, QUEUED_COPIES);
+}
+
+// Is there a spare copy that may do? Filling one takes less than taking the lock once more.
+static bool queued_has_spare(struct lt_queued *q, const leat_message *m) {
+    return m->value.size < QUEUED_SPARE && m->key.size < QUEUED_SPARE && m->header_count == 0 &&
+           atomic_load_explicit(&q->spares, memory_order_relaxed) > 0;
+}
+
+static struct lt_copy *queued_take_spare(struct lt_queued *q) {
+    struct lt_copy *copy = q->spare;
+    if (copy) {
+        q->spare = copy->next;
+        atomic_fetch_sub_explicit(&q->spares, 1, memory_order_relaxed);
+    }
+    return copy;
 }
 
 bool lt_queued_hear(leat_subscription *s, struct lt_publish *call) {
     struct lt_queued *q = s->queued;
     lt_stand_leave(&call->stand); // nobody need wait for this publish but those whom it calls
-    if (!call->copy)
-        call->copy = queued_copy(call);
+    if (!call->copy && !queued_has_spare(q, call->m))
+        call->copy = queued_copy(call, NULL);
     lt_lock(&q->lock);
+    if (!call->copy)
+        call->copy = queued_copy(call, queued_take_spare(q));
     uint64_t dropped = q->box.dropped;
     bool taken = queued_put(s, call);
     if (taken)
@@ -183,20 +202,49 @@ static bool queued_claim(leat *mq, struct lt_queued *q) {
     return n > 0;
 }
 
-// Delivers what is in the hand. Returns  how many.
-static int queued_deliver(leat_subscription *s, const struct lt_mail *hand, size_t n) {
+// Delivers what is in the hand. *heard: copies that nobody has any more are put in front of it.
+// Returns  how many.
+static int queued_deliver(leat_subscription *s, const struct lt_mail *hand, size_t n,
+                          struct lt_copy **heard) {
     size_t i = 0;
     do {
-        leat_message m = hand[i].copy->m;
+        struct lt_copy *copy = hand[i].copy;
+        leat_message m = copy->m;
         m.pattern = s->exact ? NULL : s->pattern;
         m.dropped = hand[i].before;
-        m.reserved[LT_MESSAGE_COPY] = (uint64_t)(uintptr_t)hand[i].copy;
+        m.reserved[LT_MESSAGE_COPY] = (uint64_t)(uintptr_t)copy;
         lt_subscription_call(s, &m);
-        lt_copy_drop(hand[i].copy, 1);
+        if (lt_copy_leave(copy)) {
+            copy->next = *heard;
+            *heard = copy;
+        }
     } while (++i < n && queued_claim(s->mq, s->queued));
     for (size_t k = i; k < n; k++)
         lt_copy_drop(hand[k].copy, 1);
     return (int)i;
+}
+
+// Keeps some of the copies. Locks: the queued's.
+static void queued_keep_spares(struct lt_queued *q, struct lt_copy *heard) {
+    struct lt_copy *next;
+    uint32_t spares = atomic_load_explicit(&q->spares, memory_order_relaxed);
+    for (; heard; heard = next) {
+        next = heard->next;
+        if (q->closed || spares == QUEUED_SPARES || heard->room > 2 * QUEUED_SPARE) {
+            lt_free(heard->mem, heard);
+            continue;
+        }
+        heard->next = q->spare;
+        q->spare = heard;
+        spares++;
+    }
+    atomic_store_explicit(&q->spares, spares, memory_order_relaxed);
+}
+
+static void queued_free_spares(struct lt_queued *q) {
+    struct lt_copy *copy;
+    while ((copy = queued_take_spare(q)))
+        lt_free(copy->mem, copy);
 }
 
 void lt_queued_end(leat_subscription *s) {
@@ -223,9 +271,11 @@ static int queued_round(leat_subscription *s, struct lt_queued *q) {
             queued_tell_drainer(s->mq, q);
             break;
         }
+        struct lt_copy *heard = NULL;
         lt_unlock(&q->lock);
-        sum += queued_deliver(s, hand, n);
+        sum += queued_deliver(s, hand, n, &heard);
         lt_lock(&q->lock);
+        queued_keep_spares(q, heard);
     }
     return sum;
 }
@@ -342,6 +392,7 @@ static struct lt_queued *queued_new(leat_subscription *s, const leat_subscriptio
     lt_list_init(&q->line);
     atomic_init(&q->in_line, 0);
     atomic_init(&q->in_hand, 0);
+    atomic_init(&q->spares, 0);
     atomic_init(&q->busy, false);
     q->owner = s;
     q->stop_after = (uint64_t)o->stop_after;
@@ -385,6 +436,7 @@ void lt_queued_free(leat_subscription *s) {
     if (!q)
         return;
     lt_mailbox_fini(&q->box);
+    queued_free_spares(q);
     lt_mutex_fini(&q->lock);
     lt_free(&s->mq->mem, q);
 }
@@ -402,8 +454,10 @@ void lt_queued_forget(leat_subscription *s) {
     struct lt_queued *q = s->queued;
     if (!q)
         return;
-    if (lt_try_lock(&q->lock)) // nobody was changing it when this process was made
+    if (lt_try_lock(&q->lock)) { // nobody was changing it when this process was made
         lt_mailbox_fini(&q->box);
+        queued_free_spares(q);
+    }
     lt_beacon_fini(&q->beacon);
     lt_free(&s->mq->mem, q);
 }

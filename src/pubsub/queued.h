@@ -21,6 +21,8 @@
 struct lt_queued {
     struct lt_mutex lock; // guards what follows, but where it says otherwise
     struct lt_mailbox box;
+    struct lt_copy *spare;    // copies that were heard, to be used again
+    _Atomic uint32_t spares;  // how many; stored under lock, relaxed: a hint
     struct lt_list line;      // struct queued_place: publishers that wait for room
     _Atomic uint32_t in_line; // how many; stored under lock; seq_cst, see queued_claim
     _Atomic uint32_t in_hand; // see invariant 2; raised under lock; seq_cst
