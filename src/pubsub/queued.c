@@ -7,8 +7,8 @@ enum {
     QUEUED_ROUND = 64,               // messages that an errand delivers before another has its turn
     QUEUED_ROOMY = 8 * QUEUED_ROUND, // a room where it takes out more than one at a time
     QUEUED_BLOCK_MS = 1000,          // .block_ms 0
-    QUEUED_SPARES = 128,             // copies that are kept, each of
-    QUEUED_SPARE = 1024,             // bytes at most
+    QUEUED_SPARE = 1024,             // bytes of a copy that is kept
+    QUEUED_SPARES = 256 * 1024,      // and of all of them
     QUEUED_COPIES = 1 << 30          // references of a publish, taken at once: more than mailboxes
 };
 
@@ -29,12 +29,14 @@ static bool queued_is_over(const struct lt_queued *q) {
 
 static void queued_wake_line(leat *mq, struct lt_queued *q) {
     struct lt_node *n = lt_list_first(&q->line);
+    atomic_store(&q->wants, false);
     if (n)
         lt_waiter_notify(mq, &LT_CONTAINER(n, struct queued_place, node)->waiter);
 }
 
 void lt_queued_taken_locked(leat *mq, struct lt_queued *q) {
-    queued_wake_line(mq, q);
+    if (atomic_load(&q->wants))
+        queued_wake_line(mq, q);
     if (lt_mailbox_count(&q->box) == 0)
         q->slow = false;
 }
@@ -65,9 +67,9 @@ static bool queued_wait(leat_subscription *s, struct lt_copy *copy, int *rc) {
     }
     int64_t until = lt_add_ms(lt_now_ns(s->mq), q->block_ms);
     lt_list_push_back(&q->line, &place.node);
-    atomic_fetch_add(&q->in_line, 1);
     for (;;) {
         lt_waiter_arm(s->mq, &place.waiter);
+        atomic_store(&q->wants, true);
         if (q->sealed || queued_is_over(q))
             break;
         taken = lt_list_first(&q->line) == &place.node &&
@@ -83,7 +85,6 @@ static bool queued_wait(leat_subscription *s, struct lt_copy *copy, int *rc) {
     else
         lt_mailbox_lose(&q->box);
     lt_list_remove(&place.node);
-    atomic_fetch_sub(&q->in_line, 1);
     queued_wake_line(s->mq, q); // there may be room for the next one too
     lt_waiter_fini(s->mq, &place.waiter);
     if (*rc == LEAT_ETIMEDOUT)
@@ -127,14 +128,18 @@ static struct lt_copy *queued_copy(const struct lt_publish *call, struct lt_copy
 // Is there a spare copy that may do? Filling one takes less than taking the lock once more.
 static bool queued_has_spare(struct lt_queued *q, const leat_message *m) {
     return m->value.size < QUEUED_SPARE && m->key.size < QUEUED_SPARE && m->header_count == 0 &&
-           atomic_load_explicit(&q->spares, memory_order_relaxed) > 0;
+           atomic_load_explicit(&q->spare_bytes, memory_order_relaxed) > 0;
+}
+
+static size_t queued_size(const struct lt_copy *copy) {
+    return sizeof *copy + copy->room;
 }
 
 static struct lt_copy *queued_take_spare(struct lt_queued *q) {
     struct lt_copy *copy = q->spare;
     if (copy) {
         q->spare = copy->next;
-        atomic_fetch_sub_explicit(&q->spares, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&q->spare_bytes, queued_size(copy), memory_order_relaxed);
     }
     return copy;
 }
@@ -194,7 +199,7 @@ static bool queued_claim(leat *mq, struct lt_queued *q) {
     uint32_t n = atomic_load(&q->in_hand);
     while (n > 0 && !atomic_compare_exchange_weak(&q->in_hand, &n, n - 1))
         continue;
-    if (n > 0 && atomic_load(&q->in_line) > 0) {
+    if (n > 0 && atomic_load(&q->wants)) {
         lt_lock(&q->lock);
         queued_wake_line(mq, q);
         lt_unlock(&q->lock);
@@ -227,18 +232,19 @@ static int queued_deliver(leat_subscription *s, const struct lt_mail *hand, size
 // Keeps some of the copies. Locks: the queued's.
 static void queued_keep_spares(struct lt_queued *q, struct lt_copy *heard) {
     struct lt_copy *next;
-    uint32_t spares = atomic_load_explicit(&q->spares, memory_order_relaxed);
+    size_t bytes = atomic_load_explicit(&q->spare_bytes, memory_order_relaxed);
     for (; heard; heard = next) {
         next = heard->next;
-        if (q->closed || spares == QUEUED_SPARES || heard->room > 2 * QUEUED_SPARE) {
+        size_t size = queued_size(heard);
+        if (q->closed || size > QUEUED_SPARE || bytes + size > QUEUED_SPARES) {
             lt_free(heard->mem, heard);
             continue;
         }
         heard->next = q->spare;
         q->spare = heard;
-        spares++;
+        bytes += size;
     }
-    atomic_store_explicit(&q->spares, spares, memory_order_relaxed);
+    atomic_store_explicit(&q->spare_bytes, bytes, memory_order_relaxed);
 }
 
 static void queued_free_spares(struct lt_queued *q) {
@@ -390,9 +396,9 @@ static struct lt_queued *queued_new(leat_subscription *s, const leat_subscriptio
     lt_mailbox_init(&q->box, mem, queued_bound(o->buffer), queued_bound(o->buffer_bytes),
                     o->when_full ? o->when_full : LEAT_DROP_OLDEST);
     lt_list_init(&q->line);
-    atomic_init(&q->in_line, 0);
+    atomic_init(&q->wants, false);
     atomic_init(&q->in_hand, 0);
-    atomic_init(&q->spares, 0);
+    atomic_init(&q->spare_bytes, 0);
     atomic_init(&q->busy, false);
     q->owner = s;
     q->stop_after = (uint64_t)o->stop_after;

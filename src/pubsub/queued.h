@@ -21,13 +21,13 @@
 struct lt_queued {
     struct lt_mutex lock; // guards what follows, but where it says otherwise
     struct lt_mailbox box;
-    struct lt_copy *spare;    // copies that were heard, to be used again
-    _Atomic uint32_t spares;  // how many; stored under lock, relaxed: a hint
-    struct lt_list line;      // struct queued_place: publishers that wait for room
-    _Atomic uint32_t in_line; // how many; stored under lock; seq_cst, see queued_claim
-    _Atomic uint32_t in_hand; // see invariant 2; raised under lock; seq_cst
-    uint64_t taken;           // out of the mailbox, ever
-    uint64_t stop_after;      // does not change, as the next; 0: never
+    struct lt_copy *spare;      // copies that were heard, to be used again
+    _Atomic size_t spare_bytes; // stored under lock, relaxed: a hint
+    struct lt_list line;        // struct queued_place: publishers that wait for room
+    _Atomic bool wants;         // one in the line is to be woken; stored under lock; seq_cst
+    _Atomic uint32_t in_hand;   // see invariant 2; raised under lock; seq_cst
+    uint64_t taken;             // out of the mailbox, ever
+    uint64_t stop_after;        // does not change, as the next; 0: never
     int64_t block_ms;
     leat_subscription *owner; // does not change
     bool pulled;              // leat_subscription_next; does not change
