@@ -203,6 +203,62 @@ Test(subscription_full, publishers_that_wait_come_in_their_order) {
     }
 }
 
+// A small one that would fit does not overtake a large one that waits.
+Test(subscription_full, nobody_goes_past_who_waits) {
+    struct mail_ear e;
+    mail_ear_init(&e, mail_store(MAIL_POLLED), false);
+    mail_listen(&e, "c", NULL,
+                (leat_subscription_options){
+                    .buffer_bytes = 10, .when_full = LEAT_BLOCK, .block_ms = LEAT_FOREVER });
+    gives(1, mail_say(e.mq, "c", "123456789"));
+    struct full_call call[2] = { { .mq = e.mq, .text = "large" }, { .mq = e.mq, .text = "s" } };
+    pthread_t t[2];
+    for (int i = 0; i < 2; i++) {
+        t[i] = mail_start(full_publish_one, &call[i]);
+        ok(leat_clock_wait_blocked(e.mq, i + 1, 10000));
+    }
+    leat_message m;
+    gives(1, leat_subscription_next(e.s, 0, &m));
+    ok(leat_message_release(e.mq, &m));
+    for (int i = 0; i < 2; i++)
+        mail_join(t[i]);
+    mail_pull(&e);
+    cr_assert_str_eq(e.diary, "large s ");
+    gives(0, leat_subscription_close(e.s, 0));
+    ok(leat_close(e.mq, 0));
+}
+
+// Where the callback thread takes out many at once, each that begins makes room for one.
+Test(subscription_full, each_call_makes_room_for_one_who_waits) {
+    struct mail_ear e;
+    mail_ear_init(&e, mail_store(MAIL_THREADED), true);
+    mail_listen(&e, "c", mail_hear,
+                (leat_subscription_options){
+                    .buffer = 512, .when_full = LEAT_BLOCK, .block_ms = LEAT_FOREVER });
+    gives(1, mail_say(e.mq, "c", "0"));
+    mail_wait(&e.inside);
+    gives(512, mail_count(e.mq, "c", 1, 512));
+    struct full_call call[2] = { { .mq = e.mq, .text = "a" }, { .mq = e.mq, .text = "b" } };
+    pthread_t t[2];
+    for (int i = 0; i < 2; i++) {
+        t[i] = mail_start(full_publish_one, &call[i]);
+        ok(leat_clock_wait_blocked(e.mq, i + 1, 10000));
+    }
+    for (int i = 0; i < 2; i++) {
+        (void)sem_post(&e.open);
+        mail_wait(&e.inside);
+        mail_join(t[i]);
+        cr_assert_eq(call[i].rc, 1);
+        cr_assert_eq(atomic_load(&call[1].done), i == 1);
+    }
+    e.gated = false;
+    (void)sem_post(&e.open);
+    mail_settle(e.mq, MAIL_THREADED);
+    cr_assert_eq(atomic_load(&e.calls), 515);
+    gives(0, leat_subscription_close(e.s, 0));
+    ok(leat_close(e.mq, 0));
+}
+
 Test(subscription_full, a_publisher_waits_its_time_and_drops_for_this_one_alone) {
     leat *mq = mail_store(MAIL_POLLED);
     struct mail_ear e, other;

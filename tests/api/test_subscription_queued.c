@@ -340,6 +340,36 @@ Test(subscription_queued, closed_by_a_callback_of_another_it_ends_at_once) {
     }
 }
 
+// Its own list goes on from where it stood: to one that was closed, or has come to its end, since.
+static void queued_go_and_take_along(leat_subscription *s, const leat_message *m, void *ctx) {
+    (void)m;
+    struct queued_actor *a = ctx;
+    a->ends += leat_subscription_close(s, 0) == 0;
+    if (a->at == 0)
+        a->rc = leat_subscription_close(a->victim->s, 0);
+    else
+        a->rc = mail_say(a->mq, "c", "nested");
+}
+
+Test(subscription_queued, who_is_on_the_way_to_it_puts_nothing_in_after_its_end) {
+    for (int at = 0; at < 2; at++) {
+        struct mail_ear e;
+        mail_ear_init(&e, mail_store(MAIL_ALONE), false);
+        struct queued_actor a = { .victim = &e, .mq = e.mq, .at = at, .rc = -1 };
+        leat_subscription *s;
+        ok(leat_channel_subscribe(e.mq, "c", queued_go_and_take_along, &a, NULL, &s));
+        mail_listen(&e, "c", mail_hear,
+                    (leat_subscription_options){ .buffer = 9, .stop_after = 1 });
+        gives(1, mail_say(e.mq, "c", "outer"));
+        cr_assert(a.ends == 1 && a.rc == at);
+        mail_settle(e.mq, MAIL_ALONE);
+        cr_assert_str_eq(e.diary, at ? "nested end " : "end ");
+        if (at)
+            gives(0, leat_subscription_close(e.s, 0));
+        ok(leat_close(e.mq, 0));
+    }
+}
+
 // Closed on another thread, inside a callback, while its own runs: it does not wait.
 Test(subscription_queued, closed_by_another_thread_in_a_callback_it_ends_after_its_call) {
     struct mail_ear e;
