@@ -208,8 +208,8 @@ static void *queued_close_it(void *ctx) {
     return NULL;
 }
 
-// Five wait, one is being handled. The drain ends when all are through, or with its time.
-Test(subscription_queued, a_drain_waits_for_the_thread_and_for_no_longer_than_told) {
+// Five wait, one is being handled. The drain ends when all are through, or with a shutdown.
+Test(subscription_queued, a_drain_waits_for_the_thread_until_all_is_through_or_a_shutdown) {
     for (int in_time = 0; in_time < 2; in_time++)
         for (int64_t buffer = 100; buffer <= 1000; buffer += 900) {
             struct mail_ear e;
@@ -229,7 +229,6 @@ Test(subscription_queued, a_drain_waits_for_the_thread_and_for_no_longer_than_to
             } else {
                 queued_let(&e, 1);
                 mail_wait(&e.inside); // with 1
-                // An advance would wait for the callback: the time is up, and it waits no more.
                 leat_shutdown(e.mq);
                 queued_let(&e, 6);
             }
@@ -244,6 +243,38 @@ Test(subscription_queued, a_drain_waits_for_the_thread_and_for_no_longer_than_to
             }
             ok(leat_close(e.mq, 0));
         }
+}
+
+static void *queued_dispatch(void *ctx) {
+    (void)leat_dispatch(ctx, 0);
+    return NULL;
+}
+
+Test(subscription_queued, a_drain_takes_no_longer_than_told) {
+    struct mail_ear e;
+    queued_open(&e, MAIL_POLLED, true);
+    gives(3, mail_count(e.mq, "c", 1, 3));
+    pthread_t caller = mail_start(queued_dispatch, e.mq);
+    mail_wait(&e.inside); // with 1
+    struct queued_close close = { .e = &e, .drain_ms = 1000 };
+    pthread_t t = mail_start(queued_close_it, &close);
+    ok(leat_clock_wait_blocked(e.mq, 1, 10000));
+    ok(leat_clock_advance(e.mq, 999));
+    ok(leat_clock_wait_blocked(e.mq, 1, 10000));
+    ok(leat_clock_advance(e.mq, 1));
+    while (leat_clock_wait_blocked(e.mq, 1, 0) == 0)
+        (void)sched_yield(); // the drain is over: now it waits for the call alone
+    leat_subscription_stats st;
+    do { // until what waits is thrown away
+        st = mail_stats(&e);
+        (void)sched_yield();
+    } while (st.waiting > 0);
+    queued_let(&e, 3);
+    mail_join(caller);
+    mail_join(t);
+    cr_assert_eq(close.rc, 2);
+    cr_assert_str_eq(e.diary, "1 end ");
+    ok(leat_close(e.mq, 0));
 }
 
 Test(subscription_queued, a_close_waits_for_the_call_and_counts_the_rest) {
