@@ -1263,6 +1263,19 @@ LEAT_API int leat_publish_record(leat *mq, const char *channel, const leat_recor
 LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, void *ctx,
                                     const leat_subscription_options *o, leat_subscription **out);
 
+// leat_topic_tap gives each record of a partition (-1: of all, also of those that come) from an
+// offset or a place (LEAT_BEGIN to LEAT_LAST) on: what is there, then what comes, without a gap or
+// a double between the two; each partition in its order. The log is the buffer, so .stop_after,
+// .name and .on_end alone are options. fn is called as one with a buffer; NULL:
+// leat_subscription_next. What retention takes before it was read counts as dropped. No group,
+// nothing is committed. Returns  LEAT_ERANGE, LEAT_EINVAL (from), LEAT_EGONE, LEAT_EIO,
+// LEAT_ENOMEM. Owns     *out is ended by leat_subscription_close. Messages are views into the log:
+// during the
+//          callback, or until they are released; leat_message_hold keeps one.
+// Threads  [any] [cb]
+LEAT_API int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat_message_fn fn,
+                            void *ctx, const leat_subscription_options *o, leat_subscription **out);
+
 // leat_channel_count tells how many subscriptions would hear a publish on that channel.
 // Returns  that number, or LEAT_EINVAL (no name of a channel).
 // Threads  [any] [cb]

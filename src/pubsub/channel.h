@@ -124,6 +124,7 @@ struct leat_subscription {
     _Atomic uint32_t word;
     uint32_t pattern_len;
     struct lt_queued *queued;     // NULL: inline
+    struct lt_tap *tap;           // NULL: it hears channels
     uint64_t stop_after;          // inline: calls of fn until the end; 0: none
     _Atomic uint64_t begun, done; // of these; seq_cst
     bool exact;                   // the pattern is a channel's name
@@ -142,6 +143,11 @@ int lt_channel_join_locked(leat *mq, leat_subscription *s);
 
 // lt_channel_leave_locked takes s out, if it is not. A channel that nobody is left in goes too.
 void lt_channel_leave_locked(struct lt_channels *cs, leat_subscription *s);
+
+// lt_subscription_new makes one, and lt_subscription_drop frees one that nobody has found.
+// Returns  NULL, and says that memory is out.
+leat_subscription *lt_subscription_new(leat *mq, const char *pattern, const char *name);
+void lt_subscription_drop(leat_subscription *s);
 
 // lt_subscription_deliver calls fn unless s is closed; stand is then at s, until the next one or
 // lt_stand_leave.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 // next: the side of a queued subscription that is pulled, and what one counts.
 #include "pubsub/queued.h"
+#include "pubsub/tap.h"
 
 // Returns  LEAT_EBUSY, ...; 0: s is the caller's until next_leave.
 static int next_enter(leat_subscription *s) {
@@ -13,14 +14,37 @@ static int next_enter(leat_subscription *s) {
     return 0;
 }
 
+static void next_count(struct lt_queued *q) {
+    q->taken++;
+    q->over = q->stop_after != 0 && q->taken >= q->stop_after;
+}
+
+// Looks into the topic. Locks: the queued's, given up meanwhile.
+static int next_tap_locked(leat_subscription *s, leat_message *m) {
+    struct lt_queued *q = s->queued;
+    lt_unlock(&q->lock);
+    int rc = lt_tap_find(s->tap);
+    lt_lock(&q->lock);
+    if (rc != 1)
+        return rc;
+    leat_message got;
+    rc = lt_tap_take_locked(s->tap, LT_PIN_VIEW, &got);
+    if (rc != 0)
+        return rc;
+    next_count(q);
+    *m = got;
+    return 1;
+}
+
 // Gives the oldest, as a view. Locks: the queued's. Returns  1, 0: there is none.
 static int next_take_locked(leat_subscription *s, leat_message *m) {
     struct lt_queued *q = s->queued;
     const struct lt_mail *first = lt_mailbox_first(&q->box);
+    if (!first && q->over)
+        return lt_fail(LEAT_EGONE, "subscription %s: all of its %llu messages came", s->child.name,
+                       (unsigned long long)q->stop_after);
     if (!first)
-        return q->over ? lt_fail(LEAT_EGONE, "subscription %s: all of its %llu messages came",
-                                 s->child.name, (unsigned long long)q->stop_after)
-                       : 0;
+        return s->tap ? next_tap_locked(s, m) : 0;
     leat_message got = first->copy->m;
     got.pattern = s->exact ? NULL : s->pattern;
     got.dropped = first->before;
@@ -33,9 +57,8 @@ static int next_take_locked(leat_subscription *s, leat_message *m) {
         return rc;
     }
     lt_copy_drop(lt_mailbox_take(&q->box).copy, 1);
-    q->taken++;
+    next_count(q);
     lt_queued_taken_locked(s->mq, q);
-    q->over = q->stop_after != 0 && q->taken >= q->stop_after;
     *m = got;
     return 1;
 }
@@ -79,6 +102,16 @@ static bool next_say_end(leat_subscription *s) {
     return leaves;
 }
 
+// The descriptor goes dark. A tap has asked for a ring when it found nothing, and only then.
+static void next_rest_locked(leat_subscription *s, int rc) {
+    struct lt_queued *q = s->queued;
+    if (q->over || lt_mailbox_count(&q->box) > 0 || (s->tap && rc != 0))
+        return;
+    lt_beacon_lower(&q->beacon);
+    if (lt_queued_waiting(q) > 0 || atomic_load(&s->mq->shut))
+        lt_beacon_raise(&q->beacon);
+}
+
 int leat_subscription_next(leat_subscription *s, int64_t timeout_ms, leat_message *m) {
     int rc = m ? lt_check_timeout(timeout_ms) : lt_fail(LEAT_EINVAL, "next: the message is NULL");
     if (rc == 0)
@@ -92,8 +125,7 @@ int leat_subscription_next(leat_subscription *s, int64_t timeout_ms, leat_messag
     bool was_over = q->over;
     rc = next_wait_locked(s, timeout_ms, m);
     bool ends = q->over && !was_over;
-    if (lt_mailbox_count(&q->box) == 0 && !q->over && !atomic_load(&s->mq->shut))
-        lt_beacon_lower(&q->beacon);
+    next_rest_locked(s, rc);
     lt_unlock(&q->lock);
     if (!ends || !next_say_end(s))
         atomic_store(&q->busy, false);
@@ -117,10 +149,9 @@ int leat_subscription_get_stats(leat_subscription *s, leat_subscription_stats *s
         return rc;
     struct lt_queued *q = s->queued;
     lt_lock(&q->lock);
-    uint64_t in_hand = atomic_load(&q->in_hand);
-    *st = (leat_subscription_stats){ .delivered = q->taken - in_hand,
-                                     .dropped = q->box.dropped,
-                                     .waiting = lt_mailbox_count(&q->box) + in_hand,
+    *st = (leat_subscription_stats){ .delivered = q->taken - atomic_load(&q->in_hand),
+                                     .dropped = q->box.dropped + (s->tap ? s->tap->dropped : 0),
+                                     .waiting = lt_queued_waiting(q),
                                      .waiting_max = q->box.count_max };
     lt_unlock(&q->lock);
     return 0;

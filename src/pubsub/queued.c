@@ -2,6 +2,7 @@
 #include "pubsub/queued.h"
 
 #include "pubsub/pubsub.h"
+#include "pubsub/tap.h"
 
 enum {
     QUEUED_ROUND = 64,               // messages that an errand delivers before another has its turn
@@ -19,7 +20,9 @@ struct queued_place { // a publisher that waits for room
 
 // ---- what waits
 
-static uint64_t queued_waiting(struct lt_queued *q) {
+uint64_t lt_queued_waiting(struct lt_queued *q) {
+    if (q->owner->tap)
+        return lt_tap_waiting(q->owner->tap);
     return lt_mailbox_count(&q->box) + atomic_load(&q->in_hand);
 }
 
@@ -51,6 +54,16 @@ static void queued_tell(leat_subscription *s, struct lt_queued *q) {
         q->sleeps = false;
     } else if (!q->told) {
         q->told = lt_errand_post(s->mq, &q->errand) == 0; // without a thread the next one tries
+    }
+}
+
+void lt_queued_ring(leat_subscription *s) {
+    struct lt_queued *q = s->queued;
+    if (q->pulled) {
+        lt_beacon_raise(&q->beacon);
+        lt_waiter_notify(s->mq, &q->waiter);
+    } else {
+        (void)lt_errand_post(s->mq, &q->errand);
     }
 }
 
@@ -255,7 +268,9 @@ static void queued_free_spares(struct lt_queued *q) {
 
 void lt_queued_end(leat_subscription *s) {
     struct lt_queued *q = s->queued;
+    lt_tap_deafen(s->tap);
     lt_subscription_say_end(s);
+    lt_tap_free(s->tap);
     lt_waiter_fini(s->mq, &q->waiter);
     lt_beacon_fini(&q->beacon);
     lt_subscription_retire(s);
@@ -270,6 +285,12 @@ static void queued_tell_drainer(leat *mq, struct lt_queued *q) {
 static int queued_round(leat_subscription *s, struct lt_queued *q) {
     struct lt_mail hand[QUEUED_ROUND];
     int sum = 0;
+    if (s->tap) {
+        sum = lt_tap_round_locked(s->tap, QUEUED_ROUND);
+        if (lt_tap_waiting(s->tap) == 0)
+            queued_tell_drainer(s->mq, q);
+        return sum;
+    }
     while (sum < QUEUED_ROUND && !q->closed) {
         size_t n = queued_grab(s->mq, q, hand, (size_t)(QUEUED_ROUND - sum));
         if (n == 0) {
@@ -323,14 +344,14 @@ static void queued_drain(leat_subscription *s, int64_t drain_ms) {
     lt_lock(&q->lock);
     q->sealed = true;
     queued_wake_line(mq, q);
-    while (queued_waiting(q) > 0 && rc == 0) {
+    while (lt_queued_waiting(q) > 0 && rc == 0) {
         lt_unlock(&q->lock);
         if (q->errand.polled || !lt_courier_runs(mq))
             (void)lt_errand_run(mq, &q->errand);
         lt_waiter_arm(mq, &q->waiter);
         lt_lock(&q->lock);
         q->drains = true;
-        if (queued_waiting(q) == 0)
+        if (lt_queued_waiting(q) == 0)
             break;
         lt_unlock(&q->lock);
         rc = lt_wait(mq, &q->waiter, until);
@@ -365,6 +386,7 @@ int lt_queued_close(leat_subscription *s, int64_t drain_ms) {
     bool leaves = q->leaves = inside && q->running;
     lt_unlock(&q->lock);
     if (!leaves) {
+        lt_tap_deafen(s->tap); // which posts the errand
         lt_errand_end(mq, &q->errand);
         lt_queued_end(s);
     }
@@ -448,9 +470,13 @@ void lt_queued_free(leat_subscription *s) {
 }
 
 void lt_queued_abandon(leat_subscription *s) {
-    if (!s->queued)
+    if (!s->queued) {
+        lt_tap_free(s->tap);
         return;
+    }
+    lt_tap_deafen(s->tap);
     lt_errand_end(s->mq, &s->queued->errand);
+    lt_tap_free(s->tap);
     lt_waiter_fini(s->mq, &s->queued->waiter);
     lt_beacon_fini(&s->queued->beacon);
     lt_queued_free(s);
@@ -465,5 +491,6 @@ void lt_queued_forget(leat_subscription *s) {
         queued_free_spares(q);
     }
     lt_beacon_fini(&q->beacon);
+    lt_tap_forget(s->tap);
     lt_free(&s->mq->mem, q);
 }

@@ -60,6 +60,10 @@ bool lt_queued_hear(leat_subscription *s, struct lt_publish *call);
 // lt_queued_done ends a publish that made a copy.
 void lt_queued_done(struct lt_publish *call);
 
+// lt_queued_ring says that there may be something in the topic of a tap. Locks: any below COURIER.
+void lt_queued_ring(leat_subscription *s);
+// lt_queued_waiting is how many wait. Locks: the queued's.
+uint64_t lt_queued_waiting(struct lt_queued *q);
 // lt_queued_taken_locked is what follows when messages were taken out: who waits for room is woken.
 void lt_queued_taken_locked(leat *mq, struct lt_queued *q);
 // lt_queued_end is the last thing that becomes of s.

@@ -232,7 +232,7 @@ static void subscription_child_forget(struct lt_child *child) {
     lt_free(&s->mq->mem, s);
 }
 
-static leat_subscription *subscription_new(leat *mq, const char *pattern, const char *name) {
+leat_subscription *lt_subscription_new(leat *mq, const char *pattern, const char *name) {
     size_t pattern_size = strlen(pattern) + 1; // at most 250, it was checked
     size_t name_size = name ? strlen(name) + 1 : 0;
     leat_subscription *s = lt_zalloc(&mq->mem, sizeof *s + pattern_size + name_size);
@@ -291,8 +291,7 @@ static int subscription_check(const leat_subscription_options *o, leat_message_f
     return 0;
 }
 
-// s was never found by anybody.
-static void subscription_drop(leat_subscription *s) {
+void lt_subscription_drop(leat_subscription *s) {
     lt_queued_abandon(s);
     lt_free(&s->mq->mem, s);
 }
@@ -322,7 +321,7 @@ int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, vo
         rc = subscription_check_pattern(pattern, o->tokens == 1, &exact);
     if (rc != 0)
         return rc;
-    leat_subscription *s = subscription_new(mq, pattern, o->name);
+    leat_subscription *s = lt_subscription_new(mq, pattern, o->name);
     if (!s)
         return LEAT_ENOMEM;
     s->fn = fn;
@@ -339,7 +338,7 @@ int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, vo
         rc = subscription_join(mq, s, exact);
     if (rc != 0) {
         *out = NULL;
-        subscription_drop(s);
+        lt_subscription_drop(s);
     }
     return rc;
 }
