@@ -140,8 +140,22 @@ void lt_queue_take_turns(leat_queue *q, struct lt_queue_part *part) {
         lt_queue_wake(q);
 }
 
+// Counts the offsets of from..to-1 that have no record: a power cut took them.
+static uint64_t admit_missing(struct lt_partition *p, int64_t from, int64_t to) {
+    int64_t missing = 0;
+    lt_lock(&p->lock);
+    for (size_t i = 0; i < p->count && from < to; i++) { // from: of what is not looked at yet
+        int64_t base = p->segs[i]->base < to ? p->segs[i]->base : to;
+        int64_t past = p->segs[i]->base + p->segs[i]->count;
+        missing += base > from ? base - from : 0;
+        from = past > from ? past : from;
+    }
+    lt_unlock(&p->lock);
+    return (uint64_t)missing;
+}
+
 int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_t *ready,
-                  uint64_t *delayed) {
+                  uint64_t *delayed, bool exact) {
     int64_t end = atomic_load(&part->p->end), tail = part->window.tail, at = end;
     int rc = 0;
     if (end <= tail)
@@ -154,5 +168,9 @@ int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_
     }
     *ready += (uint64_t)(at - tail);
     *delayed += (uint64_t)(end - at);
+    if (exact) {
+        *ready -= admit_missing(part->p, tail, at);
+        *delayed -= admit_missing(part->p, at, end);
+    }
     return rc < 0 ? rc : 0;
 }

@@ -485,7 +485,7 @@ uint64_t lt_queue_available(const leat_queue *q) {
     uint64_t sum = 0;
     for (int32_t i = 0; i < q->count; i++) {
         uint64_t delayed = 0;
-        (void)lt_queue_lazy(q, lt_queue_part(q, i), &sum, &delayed);
+        (void)lt_queue_lazy(q, lt_queue_part(q, i), &sum, &delayed, false);
         sum += lt_backlog_available(&lt_queue_part(q, i)->backlog);
     }
     return sum;
@@ -536,7 +536,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
         lt_queue_follow(q, part);
         int failed = lt_queue_admit(q, part, atomic_load(&part->p->end));
         if (failed == 0)
-            failed = lt_queue_lazy(q, part, &available, &delayed);
+            failed = lt_queue_lazy(q, part, &available, &delayed, true);
         available += lt_backlog_available(&part->backlog) + lt_backlog_waiting(&part->backlog);
         rc = rc ? rc : failed;
     }

@@ -225,10 +225,11 @@ static inline void lt_queue_turns(leat_queue *q, struct lt_queue_part *part) {
     if (!lt_list_empty(&part->backlog.turns))
         lt_queue_take_turns(q, part);
 }
-// lt_queue_lazy adds to *ready and *delayed what the window has not touched. Returns  LEAT_EIO,
+// lt_queue_lazy adds to *ready and *delayed what the window has not touched; exact: but for numbers
+// that a power cut took, else maybe some too many. Returns  LEAT_EIO,
 // LEAT_ENOMEM: all counted as ready.
 int lt_queue_lazy(const leat_queue *q, const struct lt_queue_part *part, uint64_t *ready,
-                  uint64_t *delayed);
+                  uint64_t *delayed, bool exact);
 
 // ---- queue.c
 // lt_queue_hold opens the queue once more, lt_queue_let_go closes it so often. Locks: none.

@@ -271,3 +271,23 @@ Test(outside, all_of_it_beside_workers) {
     lt_unlock(&q->lock);
     ok(leat_close_all(mq, 0));
 }
+
+// Numbers that a power cut took are in no state, also before a receive has come to them.
+Test(outside, what_is_lost_counts_nowhere) {
+    queues_open(LEAT_CLOCK_MANUAL, 3);
+    q = queues_make("a", NULL);
+    queues_send_n(q, 2, 0);
+    ok(lt_partition_skip_to(lt_queue_part(q, 0)->p, 5, LT_GAP_LOST));
+    counts(q, 2, 0, 0, 0);
+    queues_send(q, "behind");
+    counts(q, 3, 0, 0, 0);
+    take(q, &m, "0", 1);
+    ok(leat_queue_ack(q, &m));
+    take(q, &m, "1", 1);
+    counts(q, 1, 0, 1, 0);
+    ok(leat_queue_ack(q, &m));
+    take(q, &m, "behind", 1);
+    ok(leat_queue_ack(q, &m));
+    counts(q, 0, 0, 0, 0);
+    ok(leat_close_all(mq, 0));
+}
