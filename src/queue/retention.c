@@ -211,6 +211,8 @@ static int retention_see(leat_queue *q, struct lt_queue_part *part) {
             else
                 lt_cursor_seek(&c, a->seen);
         }
+        if (rc == 0 && a->seen < end)
+            a->seen = end; // up to there a power cut took what was sent
     } while (rc == 0 && lt_partition_arm(part->p, a->seen));
     lt_cursor_fini(&c);
     return rc;

@@ -291,3 +291,18 @@ Test(outside, what_is_lost_counts_nowhere) {
     counts(q, 0, 0, 0, 0);
     ok(leat_close_all(mq, 0));
 }
+
+// Nor does a queue with a retention look for them for ever.
+Test(outside, what_is_lost_has_no_age) {
+    queues_open(LEAT_CLOCK_MANUAL, 3);
+    q = queues_make("a", &(leat_queue_options){ .retention_ms = SECOND });
+    queues_send_n(q, 2, 0);
+    ok(lt_partition_skip_to(lt_queue_part(q, 0)->p, 5, LT_GAP_LOST));
+    counts(q, 2, 0, 0, 0);
+    ok(leat_clock_advance(mq, 2 * SECOND));
+    counts(q, 0, 0, 0, 0);
+    queues_send(q, "behind");
+    take(q, &m, "behind", 1);
+    ok(leat_queue_ack(q, &m));
+    ok(leat_close_all(mq, 0));
+}
