@@ -5,6 +5,7 @@
 //  sim_async   the part of that which is sent asynchronously (lib/sim_drive.h)
 //  sim_oracle  what is owed at a moment, and holding the topics of a state to it
 //  sim_queue   the same of its queue
+//  sim_jobs    both for a queue with all that queues can do
 //  sim_try     one state: open it, look, write, close, open, look again
 //  sim_states  which states a point of the trace can leave, and going through them
 //
@@ -40,6 +41,11 @@ enum sim_what {
     SIM_ACKED,
     SIM_DIED, // a nack after the last try
     SIM_TRIMMED,
+    SIM_NACKED, // also: its lease ran out
+    SIM_PURGED,
+    SIM_EXPIRED,
+    SIM_REVIVED, // a redrive in place
+    SIM_MOVED,   // a redrive from the dead-letter queue: offset of the dead one, other: its new one
     SIM_SYNCED,
     SIM_CLOSED
 };
@@ -54,6 +60,10 @@ struct sim_fact {
     int batch;  // stored with others of that number and part; 0: alone
     bool whole; // a batch made by hand, with one report
     int id;     // its dedup id; 0: none
+    // of a queue with all of it (sim_jobs):
+    int tries, priority, group; // group: 0: none
+    bool later, reject;         // later: not handed out at once
+    int64_t other;
 };
 
 struct sim_run { // a workload that was carried out
@@ -66,6 +76,7 @@ struct sim_run { // a workload that was carried out
     int queue_topic;               // SIM_Q or SIM_A; -1: no queue
     bool dead;                     // with a dead-letter queue
     bool kept;                     // the dead stay in place
+    bool jobs, aged;               // with all of it; with a retention
     int64_t retention[SIM_TOPICS]; // in bytes; 0: everything is kept
     int64_t window[SIM_TOPICS];    // of dedup ids; 0: none
     int many, batches;
@@ -151,6 +162,7 @@ const struct sim_fact *sim_sent_at(const struct sim_look *l, int topic, int part
 // Fill l->found with what is there. Return  whether that is right.
 bool sim_check_store(struct sim_look *l);
 bool sim_check_queue(struct sim_look *l);
+bool sim_check_jobs(struct sim_look *l, leat_queue *q);
 
 // sim_send_more sends n records to each topic, on disk, as facts of after the crash.
 bool sim_send_more(struct sim_look *l, int n);

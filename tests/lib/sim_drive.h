@@ -24,6 +24,11 @@ struct sim_driver {
     leat_queue *q;
     leat_message held[SIM_HELD];
     int held_count;
+    struct {
+        int64_t offset;
+        int tries;
+    } lost[SIM_HELD];                          // leases that nobody holds
+    int lost_count, priority, delay_ms, group; // the latter of the next records
     int life[SIM_TOPICS];
     bool durable;
     int64_t next[SIM_TOPICS][SIM_PARTS];
@@ -48,6 +53,17 @@ struct sim_fact *sim_fact_record(struct sim_driver *d, const struct sim_step *s,
 //   retry                             the time until the next try goes by
 //   again T N, again-disk T N         send the last N records of T again, by their dedup ids
 bool sim_drive_async(struct sim_driver *d, const struct sim_step *s);
+// sim_drive_jobs carries out a step, if it is one of these:
+//   jobs dead|kept|aged|aged-dead   open the queue "q" over its own topic, with a backoff list; the
+//                             dead move or stay; what is too old is gone or dead
+//   priority N, group G, delay N    of the records sent from now on; group none
+//   backoff, uncount, reject        settle the oldest held; so do nack and later
+//   forget                    the oldest held is not heard of again
+//   pass N                    N ms go by
+//   empty, redrive            purge the queue; bring its dead back
+bool sim_drive_jobs(struct sim_driver *d, const struct sim_step *s);
+// sim_jobs_record gives a record what was said of it.
+void sim_jobs_record(struct sim_driver *d, struct sim_fact *f, leat_record *r);
 // sim_async_open begins what is known of a store that was opened: what was sent before and never
 // told is there or not, for ever.
 void sim_async_open(struct sim_driver *d);

@@ -104,6 +104,10 @@ const struct sim_fact *sim_sent_at(const struct sim_look *l, int topic, int part
         return NULL;
     }
     const struct sim_found *b = l->w->base;
+    for (const struct sim_fact *g = f; g < l->r->fact + l->r->facts; g++)
+        if (g->what == SIM_MOVED && topic == SIM_Q && g->other == offset &&
+            sim_begun(l->w, l->r, g))
+            return f;
     bool lost = b && b->there[topic] && number < l->w->old && offset >= b->records_end[topic][part];
     if (f->topic != topic || f->part != part || f->offset != offset || !sim_begun(l->w, l->r, f) ||
         lost || (int64_t)m->value.size != f->size) {
@@ -121,6 +125,8 @@ static int64_t highest_seen(const struct sim_look *l, int topic, int part) {
     for (const struct sim_fact *f = l->r->fact; f < l->r->fact + l->r->facts; f++) {
         bool committed = f->what == SIM_COMMITTED && f->topic == topic;
         bool received = f->what == SIM_RECEIVED && l->r->queue_topic == topic;
+        received |= l->r->jobs && topic == SIM_Q && // or that is over
+                    (f->what == SIM_PURGED || f->what == SIM_EXPIRED || f->what == SIM_DIED);
         if ((committed || received) && f->part == part && sim_begun(l->w, l->r, f) &&
             f->offset + received > high)
             high = f->offset + received;

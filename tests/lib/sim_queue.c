@@ -164,6 +164,11 @@ bool sim_check_queue(struct sim_look *l) {
     l->found->queue = true;
     if (rc != 0)
         return sim_fail(l->r, "the queue: %s", leat_errmsg());
+    if (l->r->jobs) {
+        bool right = sim_check_jobs(l, q);
+        sim_must("queue close", leat_queue_close(q));
+        return right;
+    }
     sim_must("advance", leat_clock_advance(l->mq, HOUR_MS)); // delays end
     bool ok = drain(l, q, &d, check_delivery);
     if (ok && l->r->dead) {

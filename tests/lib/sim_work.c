@@ -130,6 +130,44 @@ static const struct sim_workload workloads[] = {
                    "4x5000, again b 6, flush, killed, again b 6, flush, log b 1x64" },
     { "dead-killed", "queue dead, log q 2x50, receive 1, killed, receive 1, killed, receive 1, "
                      "nack, receive 1, nack" },
+    { "jobs-order",
+      "topic q, topic d, jobs dead, priority 9, log q 1x50, priority 1, log q 1x50, group g, "
+      "priority 5, disk q 2x50, group h, log q 1x50, group g, log q 1x50, receive 3, ack, nack, "
+      "ack, receive 2, killed, receive 2, ack, ack" },
+    { "jobs-delay",
+      "topic q, topic d, jobs dead, delay 3000, log q 2x50, delay 0, disk q 2x50, "
+      "receive 2, later, backoff, pass 5000, receive 3, uncount, ack, nack, pass 500, "
+      "receive 1, forget, pass 31000, reopen, pass 40000, receive 1, ack" },
+    { "jobs-dead",
+      "topic q, topic d, jobs dead, log q 3x50, disk q 1x50, receive 2, reject, nack, "
+      "receive 1, uncount, receive 1, nack, receive 2, forget, ack, killed, receive 1, "
+      "reject, log q 1x50" },
+    { "jobs-group-dead",
+      "topic q, topic d, jobs dead, group g, log q 3x50, receive 1, later, log q 1x50, pass 4000, "
+      "receive 1, nack, receive 1, reject, receive 1, forget, pass 40000, receive 1, ack" },
+    { "jobs-kept", "topic q, jobs kept, group g, log q 2x50, group none, log q 2x50, receive 2, "
+                   "reject, nack, receive 2, nack, reject, redrive, receive 2, ack, ack, receive "
+                   "1, reject, killed, redrive, receive 1, ack" },
+    { "jobs-purge",
+      "topic q, topic d, jobs dead, priority 7, log q 2x50, delay 4000, log q 1x50, "
+      "delay 0, receive 1, later, receive 1, empty, log q 2x50, receive 1, ack, killed, "
+      "receive 1, reject, log q 1x50, empty, disk q 1x50" },
+    { "jobs-purge-disk", "durable, topic q, jobs kept, log q 3x50, receive 2, reject, nack, empty, "
+                         "log q 2x50, receive 1, later, log q 1x50, empty, log q 1x50" },
+    { "jobs-redrive", "topic q, topic d, jobs dead, priority 8, log q 3x50, receive 3, reject, "
+                      "ack, reject, redrive, receive 1, nack, log q 1x50, receive 2, reject, "
+                      "reject, killed, redrive, receive 1, ack" },
+    { "jobs-disk", "durable, topic q, topic d, jobs dead, group g, log q 2x50, group none, log q "
+                   "2x50, receive 3, reject, backoff, uncount, pass 2000, receive 2, ack, nack, "
+                   "redrive, receive 1, ack" },
+    { "jobs-aged", "topic q, jobs aged, log q 2x50, delay 3000, log q 1x50, delay 0, receive 1, "
+                   "backoff, pass 60000, log q 1x50, pass 110000, log q 2x50, receive 1, ack" },
+    { "jobs-aged-dead", "topic q, topic d, jobs aged-dead, log q 2x50, receive 1, reject, group g, "
+                        "log q 2x50, pass 110000, log q 1x50, killed, receive 1, nack" },
+    { "jobs-rolls",
+      "topic q, topic d, jobs dead, priority 6, log q 3x5000, receive 3, ack, reject, "
+      "later, log q 2x5000, receive 2, ack, ack, pass 4000, log q 2x5000, receive 2, "
+      "ack, forget, killed, receive 1, ack, redrive, receive 1, ack" },
 };
 
 const struct sim_workload *sim_workload(int number) {
@@ -240,7 +278,7 @@ static void drive_open(struct sim_driver *d) {
         sim_must("queue",
                  leat_queue_open(d->mq, d->r->queue_topic == SIM_Q ? "q" : "over", NULL, &d->q));
     d->c = NULL;
-    d->held_count = 0;
+    d->held_count = d->lost_count = 0;
     crash_os_point(d->os);
 }
 
@@ -308,6 +346,8 @@ struct sim_fact *sim_fact_record(struct sim_driver *d, const struct sim_step *s,
         f->id = (int)(f - d->r->fact) + 1;
         r->dedup_id = sim_id(f->id, id[i % 16]);
     }
+    if (d->r->jobs)
+        sim_jobs_record(d, f, r);
     return f;
 }
 
@@ -410,6 +450,7 @@ static void drive_receive(struct sim_driver *d, const struct sim_step *s) {
         f->topic = d->r->queue_topic;
         f->part = m->partition;
         f->offset = m->offset;
+        f->tries = m->deliveries;
         sim_fact_end(d, f);
     }
 }
@@ -488,7 +529,7 @@ static void drive_kill(struct sim_driver *d) {
 
 static void drive_step(struct sim_driver *d, const struct sim_step *s) {
     const char *verb = s->verb;
-    if (sim_drive_async(d, s))
+    if (sim_drive_jobs(d, s) || sim_drive_async(d, s))
         return;
     if (strcmp(verb, "topic") == 0)
         drive_topic(d, s->topic);
