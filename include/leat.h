@@ -1276,6 +1276,17 @@ LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_
 LEAT_API int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat_message_fn fn,
                             void *ctx, const leat_subscription_options *o, leat_subscription **out);
 
+// leat_channel_record appends what is heard on the channel, or on those that the glob pattern
+// matches, to a topic, with one more header, leat.channel: on the publisher's thread, before the
+// publish returns, as safe as LEAT_ACKS_LOG. What could not be stored counts as .dropped in its
+// leat_subscription_stats. A topic with .announce_on is, the other way round, published: each
+// record on that channel, with its offset and partition, on the callback thread, or in
+// leat_dispatch; there LEAT_BLOCK is LEAT_FAIL, as in any callback. Returns  LEAT_EINVAL: also if
+// what is stored would be heard again; LEAT_EGONE, LEAT_EREADONLY. Owns     *out is ended by
+// leat_subscription_close. Threads  [any] [cb]
+LEAT_API int leat_channel_record(leat *mq, const char *pattern, leat_topic *into,
+                                 leat_subscription **out);
+
 // leat_channel_count tells how many subscriptions would hear a publish on that channel.
 // Returns  that number, or LEAT_EINVAL (no name of a channel).
 // Threads  [any] [cb]

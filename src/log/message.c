@@ -25,7 +25,7 @@ int leat_message_hold(leat *mq, const leat_message *m, leat_message *kept) {
         return rc;
     if (!m || !kept)
         return lt_fail(LEAT_EINVAL, "hold: a message is NULL");
-    bool of_channel = m->view == 0 && m->offset == -1 && m->topic;
+    bool of_channel = m->view == 0 && m->topic;
     if (m->view == 0 && !of_channel)
         return lt_fail(LEAT_ESTALE, "the message has no view");
     leat_message copy = *m;

@@ -9,6 +9,7 @@
 #include "pubsub/channel.h"
 
 #include "base/hash.h"
+#include "pubsub/announce.h"
 #include "pubsub/pattern.h"
 #include "pubsub/pubsub.h"
 #include "pubsub/queued.h"
@@ -310,8 +311,9 @@ int lt_channels_open(leat *mq) {
         atomic_init(&cs->lengths[w], 0);
     atomic_init(&cs->serial, 0);
     lt_grace_init(&cs->grace);
+    lt_list_init(&cs->recorders);
     mq->channels = cs;
-    return 0;
+    return lt_announce_all(mq); // lt_channels_close ends what was begun
 no_idle:
     lt_mutex_fini(&cs->idle_lock);
 no_idle_lock:
@@ -326,6 +328,7 @@ static void channel_free_listeners(leat *mq, struct lt_listeners *l) {
     while (s) {
         leat_subscription *next = atomic_load(&s->next);
         lt_queued_forget(s);
+        lt_free(&mq->mem, s->recorder);
         lt_free(&mq->mem, s);
         s = next;
     }
@@ -347,6 +350,7 @@ void lt_channels_close(leat *mq) {
     struct lt_channels *cs = mq->channels;
     if (!cs)
         return;
+    lt_announce_end_all(mq);
     mq->channels = NULL;
     channel_free_names(mq, &cs->names);
     channel_free_names(mq, &cs->prefixes);

@@ -88,6 +88,7 @@ struct lt_channels {
     uint32_t length_count[LT_PATTERN_MAX + 1]; // prefixes of that length; guarded by lock
     _Atomic uint64_t serial;     // of the youngest subscription; seq_cst; stored under lock
     struct lt_mutex lock;        // guards every change of who listens
+    struct lt_list recorders;    // struct lt_recorder; guarded by lock
     struct lt_mutex idle_lock;   // guards the way into `idle`: who waits looks at its word under it
     struct lt_cond idle;         // the calls of some subscription have come down to 0
     _Atomic uint64_t no_publish; // sections of grace that were not one; relaxed
@@ -125,6 +126,7 @@ struct leat_subscription {
     uint32_t pattern_len;
     struct lt_queued *queued;     // NULL: inline
     struct lt_tap *tap;           // NULL: it hears channels
+    struct lt_recorder *recorder; // NULL: it stores nothing
     uint64_t stop_after;          // inline: calls of fn until the end; 0: none
     _Atomic uint64_t begun, done; // of these; seq_cst
     bool exact;                   // the pattern is a channel's name

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 // next: the side of a queued subscription that is pulled, and what one counts.
 #include "pubsub/queued.h"
+#include "pubsub/record.h"
 #include "pubsub/tap.h"
 
 // Returns  LEAT_EBUSY, ...; 0: s is the caller's until next_leave.
@@ -142,6 +143,11 @@ int leat_subscription_get_stats(leat_subscription *s, leat_subscription_stats *s
     int rc = lt_enter(s ? s->mq : NULL, LT_CALL_CB);
     if (rc == 0 && (!st || size_of_st != sizeof *st))
         rc = lt_fail(LEAT_EINVAL, "subscription stats: out is NULL or has %zu bytes", size_of_st);
+    if (rc == 0 && s->recorder) {
+        *st = (leat_subscription_stats){ .delivered = atomic_load(&s->recorder->stored),
+                                         .dropped = atomic_load(&s->recorder->failed) };
+        return 0;
+    }
     if (rc == 0 && !s->queued)
         rc =
             lt_fail(LEAT_EINVAL, "subscription %s: it is inline and counts nothing", s->child.name);

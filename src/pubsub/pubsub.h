@@ -7,7 +7,7 @@
 #include "base/core.h"
 
 // lt_channels_open makes mq->channels. It draws once from the store's chance.
-// Returns  LEAT_ENOMEM: nothing to close.
+// Returns  LEAT_ENOMEM and what lt_tap_open does: lt_channels_close frees what there is.
 int lt_channels_open(leat *mq);
 
 // lt_channels_count adds what was published to *s.

@@ -44,6 +44,7 @@
 #include "pubsub/pattern.h"
 #include "pubsub/pubsub.h"
 #include "pubsub/queued.h"
+#include "pubsub/record.h"
 
 #include <string.h>
 
@@ -57,6 +58,7 @@
 static void subscription_free(struct lt_retired *r) {
     leat_subscription *s = LT_CONTAINER(r, leat_subscription, retired);
     lt_queued_free(s);
+    lt_free(&s->mq->mem, s->recorder);
     lt_free(&s->mq->mem, s);
 }
 
@@ -187,6 +189,8 @@ void lt_subscription_leave(leat_subscription *s) {
     if (s->channel) {
         lt_subscription_trace(s, "unsubscribe");
         lt_channel_leave_locked(cs, s);
+        if (s->recorder)
+            lt_list_remove(&s->recorder->node);
     }
     lt_unlock(&cs->lock);
 }
@@ -229,6 +233,7 @@ static void subscription_child_forget(struct lt_child *child) {
     if (s->channel)
         return;
     lt_queued_forget(s);
+    lt_free(&s->mq->mem, s->recorder);
     lt_free(&s->mq->mem, s);
 }
 
@@ -261,8 +266,13 @@ static int subscription_join(leat *mq, leat_subscription *s, bool exact) {
     s->names = exact ? &cs->names : &cs->prefixes;
     lt_lock(&cs->lock);
     lt_child_add(mq, &s->child);
+    int rc = s->recorder ? lt_record_enter_locked(cs, s->recorder) : 0;
     // From here on s is called, and may be closed by its own fn; but not before the unlock.
-    int rc = lt_channel_join_locked(mq, s);
+    if (rc == 0) {
+        rc = lt_channel_join_locked(mq, s);
+        if (rc != 0 && s->recorder)
+            lt_list_remove(&s->recorder->node);
+    }
     if (rc == 0)
         lt_subscription_trace(s, "subscribe");
     else
@@ -293,6 +303,7 @@ static int subscription_check(const leat_subscription_options *o, leat_message_f
 
 void lt_subscription_drop(leat_subscription *s) {
     lt_queued_abandon(s);
+    lt_free(&s->mq->mem, s->recorder);
     lt_free(&s->mq->mem, s);
 }
 
@@ -336,6 +347,32 @@ int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_fn fn, vo
     *out = s; // before the first call of fn, which may use it
     if (rc == 0)
         rc = subscription_join(mq, s, exact);
+    if (rc != 0) {
+        *out = NULL;
+        lt_subscription_drop(s);
+    }
+    return rc;
+}
+
+int lt_subscription_record(leat *mq, const char *pattern, leat_topic *into,
+                           leat_subscription **out) {
+    bool exact;
+    int rc = subscription_check_pattern(pattern, false, &exact);
+    if (rc != 0)
+        return rc;
+    leat_subscription *s = lt_subscription_new(mq, pattern, NULL);
+    if (!s)
+        return LEAT_ENOMEM;
+    s->recorder = lt_zalloc(&mq->mem, sizeof *s->recorder);
+    if (s->recorder) {
+        *s->recorder = (struct lt_recorder){ .into = into, .pattern = s->pattern };
+        s->fn = lt_record_hear;
+        s->exact = exact;
+        *out = s;
+        rc = subscription_join(mq, s, exact);
+    } else {
+        rc = lt_fail_nomem();
+    }
     if (rc != 0) {
         *out = NULL;
         lt_subscription_drop(s);

@@ -213,7 +213,7 @@ static int tap_begin_at(struct lt_tap *tap, int32_t number, int64_t from) {
     return rc == 0 ? tap_add(tap, number, offset) : rc;
 }
 
-int lt_tap_open(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from) {
+static int tap_open(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from) {
     struct lt_tap *tap = lt_zalloc(&s->mq->mem, sizeof *tap);
     if (!tap)
         return lt_fail_nomem();
@@ -230,10 +230,6 @@ int lt_tap_open(leat_subscription *s, leat_topic *t, int32_t partition, int64_t 
     }
     s->tap = tap;
     return 0;
-}
-
-void lt_tap_listen(struct lt_tap *tap) {
-    lt_bell_add(&tap->topic->bell, &tap->ear);
 }
 
 void lt_tap_deafen(struct lt_tap *tap) {
@@ -271,17 +267,15 @@ static int tap_check(const leat_subscription_options *o) {
     return lt_check_reserved("leat_subscription_options", o->reserved, 8);
 }
 
-static int tap_start(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
-                     const leat_subscription_options *o) {
-    int rc = lt_tap_open(s, t, partition, from);
+int lt_tap_start(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
+                 const leat_subscription_options *o) {
+    int rc = tap_open(s, t, partition, from);
     if (rc == 0)
         rc = lt_queued_begin(s, o);
     if (rc != 0)
         return rc;
-    lt_child_add(s->mq, &s->child);
-    lt_subscription_trace(s, "tap");
-    lt_tap_listen(s->tap);
-    lt_queued_ring(s); // for what is there; from here on fn may close it
+    lt_bell_add(&t->bell, &s->tap->ear);
+    lt_queued_ring(s); // for what is there; from here on fn is called
     return 0;
 }
 
@@ -310,9 +304,11 @@ int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat_message_
     s->on_end = o->on_end;
     s->exact = true;
     *out = s;
-    rc = tap_start(s, t, partition, from, o);
+    lt_child_add(t->mq, &s->child); // before fn may close it
+    rc = lt_tap_start(s, t, partition, from, o);
     if (rc != 0) {
         *out = NULL;
+        lt_child_remove(t->mq, &s->child);
         lt_subscription_drop(s);
     }
     return rc;

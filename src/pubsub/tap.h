@@ -35,12 +35,12 @@ struct lt_tap {
     uint64_t token;            // of what fn sees; 0: none
 };
 
-// lt_tap_open makes s, which nobody has found yet, a tap.
-// Returns  LEAT_ERANGE, LEAT_EINVAL (`from`), LEAT_EIO, LEAT_ENOMEM: nothing to close.
-int lt_tap_open(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from);
-// lt_tap_listen lets the bell ring for it, once s->queued stands. lt_tap_deafen: on return it does
-// not ring any more; twice is once. NULL is fine, as in the next two.
-void lt_tap_listen(struct lt_tap *tap);
+// lt_tap_start makes s, which nobody has found yet, a tap that gives what there is.
+// Returns  LEAT_ERANGE, LEAT_EINVAL (`from`), LEAT_EIO, LEAT_ENOMEM: it is to be dropped.
+int lt_tap_start(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
+                 const leat_subscription_options *o);
+// lt_tap_deafen: on return the bell does not ring for it any more; twice is once. NULL is fine, as
+// in the next two.
 void lt_tap_deafen(struct lt_tap *tap);
 // lt_tap_free frees it; lt_tap_forget does in a fork.
 void lt_tap_free(struct lt_tap *tap);

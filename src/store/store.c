@@ -77,6 +77,7 @@ static int store_open_rooms(leat *mq, bool create) {
         }
         if (rc == 0)
             return 0;
+        lt_courier_end(mq); // topics that are announced may have started it
         lt_channels_close(mq);
         (void)lt_queues_close(mq);
     }
