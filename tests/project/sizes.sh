@@ -27,7 +27,7 @@ for file in src/README.md src/*/README.md; do
     [ ! -f "$file" ] || [ "$(wc -l <"$file")" -le 120 ] || { echo "$file: over 120 lines"; failures=1; }
 done
 for file in examples/*.c; do
-    case $file in *'*'* | examples/tour.c) continue ;; esac
+    case $file in *'*'* | examples/tour.c | examples/three_ways.c) continue ;; esac # one does more, one does all
     [ "$(wc -l <"$file")" -le 60 ] || { echo "$file: over 60 lines"; failures=1; }
 done
 [ "$failures" -eq 0 ]
