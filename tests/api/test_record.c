@@ -6,7 +6,10 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "lib/mail.h"
 #include "lib/scratch.h"
 
 static leat *record_store(void) {
@@ -240,4 +243,125 @@ Test(record, wrong_arguments_are_refused) {
     cr_assert_eq(leat_channel_record(mq, "a", t, &s), LEAT_ECLOSED);
     leat_close_all(mq, 0);
     leat_close_all(other, 0);
+}
+
+// ---- without memory
+
+struct record_try {
+    const char *what;
+    int (*make)(leat *mq, leat_topic *t, leat_subscription **s); // s stays NULL: nothing to close
+};
+
+static void record_ignore(leat_subscription *s, const leat_message *m, void *ctx) {
+    (void)s;
+    (void)m;
+    (void)ctx;
+}
+
+static int record_try_tap(leat *mq, leat_topic *t, leat_subscription **s) {
+    (void)mq;
+    return leat_topic_tap(t, -1, LEAT_BEGIN, record_ignore, NULL, NULL, s);
+}
+
+static int record_try_pull(leat *mq, leat_topic *t, leat_subscription **s) {
+    (void)mq;
+    return leat_topic_tap(t, -1, LEAT_BEGIN, NULL, NULL, NULL, s);
+}
+
+static int record_try_record(leat *mq, leat_topic *t, leat_subscription **s) {
+    return leat_channel_record(mq, "d.*", t, s);
+}
+
+static int record_try_announce(leat *mq, leat_topic *t, leat_subscription **s) {
+    const leat_topic_options o = { .announce_on = "live", .partitions = 2 };
+    leat_topic *fresh;
+    (void)t;
+    *s = NULL;
+    int rc = leat_topic_open(mq, "fresh", &o, &fresh);
+    return rc != 0 ? rc : leat_topic_delete(mq, "fresh");
+}
+
+Test(record, without_memory_nothing_is_half_made) {
+    static const struct record_try tries[] = { { "a tap", record_try_tap },
+                                               { "a tap that is pulled", record_try_pull },
+                                               { "a record", record_try_record },
+                                               { "an announced topic", record_try_announce } };
+    for (size_t i = 0; i < sizeof tries / sizeof tries[0]; i++) {
+        struct mail_memory mem = { .blocks = 0 };
+        leat *mq = mail_store_of(MAIL_POLLED, &mem);
+        leat_topic *t = record_topic(mq, "t", NULL);
+        leat_subscription *s = NULL;
+        record_send(mq, t, &(leat_record){ .value = LEAT_STR("1") });
+        int failures = 0, rc = LEAT_ENOMEM;
+        for (int k = 1; rc != 0; k++, failures++) {
+            atomic_store(&mem.fail_from, k);
+            rc = tries[i].make(mq, t, &s);
+            atomic_store(&mem.fail_from, 0);
+            cr_assert(rc == 0 || (rc == LEAT_ENOMEM && !s), "%s, allocation %d: %d", tries[i].what,
+                      k, rc);
+            leat_channel_info info;
+            cr_assert_eq(leat_channel_list(mq, &info, 1, sizeof info), rc == 0 && i == 2 ? 1 : 0);
+        }
+        cr_assert_gt(failures, 2, "%s", tries[i].what);
+        record_dispatch(mq);
+        if (s)
+            cr_assert_eq(leat_subscription_close(s, 0), 0);
+        cr_assert_eq(leat_close(mq, 0), 0, "%s: %s", tries[i].what, leat_errmsg());
+        cr_assert_eq(atomic_load(&mem.blocks), 0, "%s", tries[i].what);
+    }
+}
+
+Test(record, an_open_without_memory_for_what_announces_leaves_nothing) {
+    char dir[SCRATCH_PATH];
+    scratch_make(dir);
+    struct mail_memory mem = { .blocks = 0 };
+    leat_options o = { .alloc = mail_alloc, .alloc_ctx = &mem };
+    leat *mq;
+    cr_assert_eq(leat_open(dir, &o, &mq), 0);
+    (void)record_topic(mq, "orders", "live");
+    cr_assert_eq(leat_close(mq, 0), 0);
+    int failures = 0;
+    for (int k = 1;; k++, failures++) {
+        atomic_store(&mem.fail_from, k);
+        int rc = leat_open(dir, &o, &mq);
+        atomic_store(&mem.fail_from, 0);
+        if (rc == 0)
+            break;
+        cr_assert_eq(rc, LEAT_ENOMEM, "allocation %d: %s", k, leat_errmsg());
+        cr_assert_eq(atomic_load(&mem.blocks), 0, "allocation %d", k);
+    }
+    cr_assert_gt(failures, 10);
+    cr_assert_eq(leat_close(mq, 0), 0);
+    cr_assert_eq(atomic_load(&mem.blocks), 0);
+    scratch_remove(dir);
+}
+
+static void record_in_a_child(leat *mq, leat_subscription *tap) {
+    leat_message m;
+    if (leat_subscription_next(tap, 0, &m) != LEAT_EFORK ||
+        leat_subscription_close(tap, 0) != LEAT_EFORK)
+        _exit(2);
+    (void)leat_close_all(mq, 0);
+    _exit(0);
+}
+
+Test(record, a_forked_child_frees_taps_records_and_what_announces) {
+    leat *mq;
+    leat_subscription *pulled, *s;
+    cr_assert_eq(leat_open_memory(NULL, &mq), 0);
+    leat_topic *t = record_topic(mq, "t", "live"), *into = record_topic(mq, "into", NULL);
+    cr_assert_eq(leat_topic_tap(t, -1, LEAT_BEGIN, NULL, NULL, NULL, &pulled), 0);
+    cr_assert_eq(leat_channel_record(mq, "live", into, &s), 0);
+    record_send(mq, t, &(leat_record){ .value = LEAT_STR("1") });
+    pid_t child = fork();
+    cr_assert(child >= 0);
+    if (child == 0)
+        record_in_a_child(mq, pulled);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", status);
+    leat_message m;
+    cr_assert_eq(leat_subscription_next(pulled, 0, &m), 1);
+    leat_message_release(mq, &m);
+    leat_close_all(mq, 0);
 }

@@ -16,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ok(call)       cr_assert_eq((call), 0, "%s", leat_errmsg())
-#define gives(n, call) cr_assert_eq((call), (n), "%s", leat_errmsg())
+#include "lib/scratch.h"
 
 // ALONE: no threads, a jumping clock. POLLED: a manual one. THREADED: with the callback thread.
 enum mail_kind { MAIL_ALONE, MAIL_POLLED, MAIL_THREADED, MAIL_KINDS };
