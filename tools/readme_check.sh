@@ -63,7 +63,7 @@ run_snippet() { # ID LINE
         printf '#include <leat.h>\n#include <leat_test.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n'
         echo 'void handle(const void *data, size_t size);'
         echo 'int deliver(const leat_message *m);'
-        echo 'void on_reading(void *ctx, const leat_message *m);'
+        echo 'void on_reading(leat_subscription *s, const leat_message *m, void *ctx);'
         echo 'void snippet(leat *mq, leat_topic *orders, leat_producer *p, leat_consumer *c, leat_queue *q,'
         echo '             leat_subscription *s, void *ctx);'
         echo 'void snippet(leat *mq, leat_topic *orders, leat_producer *p, leat_consumer *c, leat_queue *q,'
