@@ -4,11 +4,11 @@
 #include "queue/room.h"
 
 static int restore_lease(leat_queue *q, struct lt_queue_part *part, int64_t offset, int state,
-                         int64_t due_ns, uint32_t deliveries) {
+                         int64_t due_ns, uint32_t deliveries, struct lt_lease **lease) {
     if (lt_leases_reserve(&q->leases) != 0 || lt_lapsed_reserve(&q->lapsed, q->leases.room) != 0)
         return lt_fail_nomem();
-    (void)lt_leases_add(&q->leases, (uint32_t)part->p->number, offset, state, due_ns, deliveries,
-                        1); // a generation of long ago: no receipt is out for it
+    *lease = lt_leases_add(&q->leases, (uint32_t)part->p->number, offset, state, due_ns, deliveries,
+                           1); // a generation of long ago: no receipt is out for it
     return 0;
 }
 
@@ -27,11 +27,16 @@ static int restore_live(leat_queue *q, struct lt_queue_part *part, int64_t offse
                         const struct lt_word *word, int64_t not_before) {
     int64_t now = lt_now_ns(q->mq), wait = lt_queue_wait_ms(q, not_before);
     bool last = q->set.deliveries_max > 0 && word->deliveries >= (uint32_t)q->set.deliveries_max;
-    if (last || word->state == LT_WORD_MOVING)
-        return restore_lease(q, part, offset, LT_LEASE_MOVING, now, word->deliveries);
+    struct lt_lease *lease;
+    if (last || word->state == LT_WORD_MOVING) {
+        int rc = restore_lease(q, part, offset, LT_LEASE_MOVING, now, word->deliveries, &lease);
+        if (rc == 0 && word->state == LT_WORD_MOVING && word->not_before != 0)
+            (void)lt_reason_keep(q, lease, "expired"); // without memory it says another one
+        return rc;
+    }
     if (wait > 0)
         return restore_lease(q, part, offset, LT_LEASE_DELAYED, lt_add_ms(now, wait),
-                             word->deliveries);
+                             word->deliveries, &lease);
     (void)lt_backlog_give_back(&part->backlog, offset);
     return 0;
 }
@@ -49,6 +54,10 @@ static int restore_open(leat_queue *q, struct lt_queue_part *part, int64_t offse
     ordered = ordered && record && lt_record_order(record, &order);
     int64_t not_before = restore_not_before(q, sheet, word, record, &order);
     int rc = ordered ? lt_queue_admit_one(q, part, offset, &order, not_before) : 1;
+    if (rc == 0 && word->state == LT_WORD_MOVING) { // it is over whose turn ever it is
+        (void)lt_backlog_hold(&part->backlog, offset);
+        rc = 1;
+    }
     return rc == 1 ? restore_live(q, part, offset, word, not_before) : rc;
 }
 

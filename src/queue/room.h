@@ -33,6 +33,7 @@ enum {
     LT_AGES_BLOCK = 4096,
     LT_RECEIPT_NONE = 1,   // a generation that no receipt has
     LT_TOUCH_AHEAD = 1024, // offsets that a slot store covers
+    LT_MOVING_EXPIRED = 1, // not-before, in ms, of one that is MOVING: it was too old; else 0
     LT_BACKOFFS = 16,
     LT_REASON_MAX = 255,
     LT_WHO_MAX = 255, // names at a time; a lease says it in a byte

@@ -373,8 +373,7 @@ static bool check_copies(const struct jobs *j, const struct fate *t, int64_t off
         return sim_fail(l->r, "offset %lld is dead, and nobody let it die", (long long)offset);
     if (s->copies > (sure && t->die_done ? 1 : sure ? 2 : 3))
         return sim_fail(l->r, "offset %lld has %d copies", (long long)offset, s->copies);
-    // One that is too old is in the queue until the copy is safe.
-    if (s->copies > 0 && s->state != NOWHERE && sure && !l->r->aged)
+    if (s->copies > 0 && s->state != NOWHERE && sure)
         return sim_fail(l->r, "offset %lld is dead, and in the queue", (long long)offset);
     // The copy is on disk before anybody is told; so is what a redrive makes of it.
     bool elsewhere = s->copies > 0 || (t->moved && is_here(l, t->other));
