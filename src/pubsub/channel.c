@@ -203,7 +203,8 @@ channel_each(struct lt_publish *call, struct lt_channel *ch, const char *name, s
         }
 }
 
-static inline void channel_hear(struct lt_publish *call, leat_subscription *s, const char *pattern) {
+static inline void channel_hear(struct lt_publish *call, leat_subscription *s,
+                                const char *pattern) {
     if (call->heard == 0 && !call->dated)
         call->m->timestamp_ms = lt_wall_ms(call->mq);
     call->m->pattern = pattern;

@@ -26,6 +26,11 @@ uint64_t lt_queued_waiting(struct lt_queued *q) {
     return lt_mailbox_count(&q->box) + atomic_load(&q->in_hand);
 }
 
+// Whether who drains has something to wait for.
+static bool queued_goes_on(struct lt_queued *q) {
+    return lt_queued_waiting(q) > 0 && !(q->owner->tap && q->owner->tap->stuck);
+}
+
 static bool queued_is_over(const struct lt_queued *q) {
     return q->stop_after != 0 && q->taken + lt_mailbox_count(&q->box) >= q->stop_after;
 }
@@ -287,7 +292,7 @@ static int queued_round(leat_subscription *s, struct lt_queued *q) {
     int sum = 0;
     if (s->tap) {
         sum = lt_tap_round_locked(s->tap, QUEUED_ROUND);
-        if (lt_tap_waiting(s->tap) == 0)
+        if (!queued_goes_on(q))
             queued_tell_drainer(s->mq, q);
         return sum;
     }
@@ -344,14 +349,18 @@ static void queued_drain(leat_subscription *s, int64_t drain_ms) {
     lt_lock(&q->lock);
     q->sealed = true;
     queued_wake_line(mq, q);
-    while (lt_queued_waiting(q) > 0 && rc == 0) {
+    if (s->tap) { // it tries once more what failed
+        s->tap->stuck = false;
+        lt_queued_ring(s);
+    }
+    while (queued_goes_on(q) && rc == 0) {
         lt_unlock(&q->lock);
         if (q->errand.polled || !lt_courier_runs(mq))
             (void)lt_errand_run(mq, &q->errand);
         lt_waiter_arm(mq, &q->waiter);
         lt_lock(&q->lock);
         q->drains = true;
-        if (lt_queued_waiting(q) == 0)
+        if (!queued_goes_on(q))
             break;
         lt_unlock(&q->lock);
         rc = lt_wait(mq, &q->waiter, until);

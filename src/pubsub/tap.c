@@ -37,8 +37,8 @@ static int tap_catch_up(struct lt_tap *tap) {
     return rc;
 }
 
-static int64_t tap_end(const struct lt_tap_part *part) {
-    return atomic_load_explicit(&part->cursor.p->end, memory_order_acquire);
+static int64_t tap_end(const struct lt_partition *p) {
+    return atomic_load_explicit(&p->end, memory_order_acquire);
 }
 
 // ---- looking
@@ -56,7 +56,7 @@ static void tap_lose(struct lt_tap *tap, struct lt_tap_part *part, int64_t to) {
 // Returns  as lt_cursor_find. What retention took, and what is damaged, is counted as lost.
 static int tap_look(struct lt_tap *tap, struct lt_tap_part *part) {
     for (;;) {
-        int64_t begin = atomic_load(&part->cursor.p->begin), end = tap_end(part);
+        int64_t begin = atomic_load(&part->cursor.p->begin), end = tap_end(part->cursor.p);
         if (part->cursor.offset < begin)
             tap_lose(tap, part, begin);
         if (lt_cursor_stands(&part->cursor, end))
@@ -186,6 +186,7 @@ int lt_tap_round_locked(struct lt_tap *tap, int max) {
         lt_subscription_call(s, &m);
         lt_lock(&q->lock);
     }
+    tap->stuck = rc < 0;
     if (rc < 0 && rc != LEAT_ECLOSED && rc != LEAT_EGONE) // the next append has it try again
         lt_say(s->mq, LEAT_LOG_WARNING, "tap of topic %s: %s", tap->topic->name, leat_errmsg());
     return n;
@@ -194,9 +195,11 @@ int lt_tap_round_locked(struct lt_tap *tap, int max) {
 uint64_t lt_tap_waiting(const struct lt_tap *tap) {
     uint64_t sum = 0;
     for (int32_t i = 0; i < tap->count; i++) {
-        int64_t end = tap_end(&tap->part[i]);
+        int64_t end = tap_end(tap->part[i].cursor.p);
         sum += end > tap->part[i].at ? (uint64_t)(end - tap->part[i].at) : 0;
     }
+    for (int32_t i = tap->count; tap->only < 0 && i < atomic_load(&tap->topic->partitions); i++)
+        sum += (uint64_t)tap_end(lt_topic_part(tap->topic, i)); // they are not taken in yet
     return sum;
 }
 

@@ -31,6 +31,7 @@ struct lt_tap {
     int32_t run;   // so many came out of it in a row
     uint64_t lost; // since the last one was given: gone before they were read, or damaged
     uint64_t dropped;
+    bool stuck;                // the last look failed
     struct lt_segment *pinned; // the segment that token pins, borrowed from the token
     uint64_t token;            // of what fn sees; 0: none
 };

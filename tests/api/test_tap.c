@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/mail.h"
+
 struct tap_seen {
     char text[512]; // "0:a 0:b 1:c ": partition and value
     uint64_t dropped;
@@ -260,6 +262,25 @@ Test(tap, stops_after_so_many_and_drains_at_the_close) {
     leat_close_all(mq, 0);
 }
 
+Test(tap, a_drain_tries_again_what_failed) {
+    struct mail_memory mem = { .blocks = 0 };
+    leat *mq = mail_store_of(MAIL_POLLED, &mem);
+    leat_topic *t;
+    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .partitions = 1 }, &t));
+    struct tap_seen seen = { 0 };
+    leat_subscription *s = tap_open(t, -1, LEAT_BEGIN, tap_note, &seen);
+    ok(leat_topic_grow(t, 2));
+    tap_send(mq, t, 1, "a");
+    atomic_store(&mem.fail_from, 1); // there is no room to take the new partition in
+    tap_dispatch(mq);
+    atomic_store(&mem.fail_from, 0);
+    cr_assert_str_eq(seen.text, "");
+    cr_assert_eq(leat_subscription_close(s, LEAT_FOREVER), 0);
+    cr_assert_str_eq(seen.text, "1:a ");
+    ok(leat_close_all(mq, 0));
+    cr_assert_eq(atomic_load(&mem.blocks), 0);
+}
+
 static void tap_close_itself(leat_subscription *s, const leat_message *m, void *ctx) {
     tap_note(s, m, ctx);
     cr_assert_eq(leat_subscription_close(s, 0), 0);
@@ -290,7 +311,7 @@ Test(tap, of_a_topic_that_is_deleted_has_nothing_more) {
     cr_assert_eq(seen.n, 0);
     cr_assert_eq(leat_subscription_next(pulled, LEAT_FOREVER, &m), LEAT_EGONE);
     cr_assert_eq(leat_topic_tap(t, 0, LEAT_BEGIN, tap_note, NULL, NULL, &none), LEAT_EGONE);
-    cr_assert_eq(leat_subscription_close(called, 0), 0);
+    cr_assert_eq(leat_subscription_close(called, LEAT_FOREVER), 0, "nothing is to be waited for");
     cr_assert_eq(leat_subscription_close(pulled, 0), 0);
     leat_close_all(mq, 0);
 }
