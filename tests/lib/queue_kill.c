@@ -88,7 +88,7 @@ void qkill_start(const struct qkill_set *set) {
     atomic_store(&qkill->stage, 0);
 }
 
-bool qkill_open(struct qkill_store *s, const struct qkill_set *set, int64_t now_ms) {
+bool qkill_open(struct qkill_store *s, const struct qkill_set *set, int64_t now_ms, bool ends) {
     const struct model *is = &qkill->model[0];
     leat_options o = { .clock = LEAT_CLOCK_JUMP,
                        .threads = LEAT_NO_THREADS,
@@ -97,13 +97,14 @@ bool qkill_open(struct qkill_store *s, const struct qkill_set *set, int64_t now_
                        .acks = LEAT_ACKS_LOG,
                        .start_ms = START_MS + now_ms };
     leat_topic_options small = { .segment_bytes = 16384 };
-    leat_queue_options qo = { .topic = set->over ? "base" : NULL,
+    leat_queue_options qo = { .flags = LEAT_ALTER,
+                              .topic = set->over ? "base" : NULL,
                               .visibility_timeout_ms = is->visibility_ms,
                               .deliveries_max = set->deliveries_max,
                               .dead_letter = set->dead_letter ? "dead" : NULL,
                               .backoff_count = is->backoffs,
                               .backoff_ms = is->backoffs ? is->backoff_ms : NULL,
-                              .retention_ms = is->retention_ms,
+                              .retention_ms = ends ? is->retention_ms : LEAT_FOREVER,
                               .dead_letter_expired = set->expired };
     leat_topic *base;
     *s = (struct qkill_store){ .mq = NULL };
@@ -176,6 +177,7 @@ static struct qkill_work {
 } w;
 
 static void qkill_begin(enum qkill_op op, struct model *next) {
+    qkill->middle = *next;
     model_expire(next);
     qkill->op = (int)op;
     atomic_fetch_or(&qkill->stage, 1);
@@ -315,8 +317,8 @@ static bool qkill_close(struct model *next) {
         qkill_release();
     model_restart(next);
     qkill_begin(QKILL_CLOSE, next);
-    bool good =
-        qkill_is("close", leat_close_all(w.s.mq, 0), 0) && qkill_open(&w.s, w.set, next->now_ms);
+    bool good = qkill_is("close", leat_close_all(w.s.mq, 0), 0) &&
+                qkill_open(&w.s, w.set, next->now_ms, true);
     const struct model *now = &qkill->model[atomic_load(&qkill->stage) >> 1];
     w.base = *now; // what dies or ends at the open counts since then
     return good;
@@ -343,11 +345,13 @@ static bool qkill_choose(struct model *next) {
     return qkill_advance(next, 10 * (int64_t)qkill_draw(qkill_draw(10) ? 4 : 30));
 }
 
-static bool qkill_step(void) {
+// The first one only ends what became too old while the queue had no retention.
+static bool qkill_step(bool first) {
     int true_one = atomic_load(&qkill->stage) >> 1;
     struct model *next = &qkill->model[!true_one];
     *next = qkill->model[true_one];
-    if (!qkill_choose(next) || !qkill_compare(&w.s, next, &w.base))
+    if (!(first ? qkill_advance(next, 0) : qkill_choose(next)) ||
+        !qkill_compare(&w.s, next, &w.base))
         return false;
     atomic_store(&qkill->stage, 2 * !true_one);
     return atomic_load(&qkill->complaints) == 0;
@@ -357,14 +361,14 @@ static bool qkill_take_up(const struct qkill_set *set) {
     w.set = set;
     w.base = qkill->model[0];
     w.held_count = 0;
-    return qkill_open(&w.s, set, w.base.now_ms);
+    return qkill_open(&w.s, set, w.base.now_ms, true);
 }
 
 _Noreturn void qkill_work(const struct qkill_set *set, void (*armed)(void)) {
     if (!qkill_take_up(set))
         _exit(1);
     armed();
-    while (qkill_step())
+    for (bool first = true; qkill_step(first); first = false)
         ;
     _exit(1);
 }

@@ -41,7 +41,8 @@ struct qkill_set {
 
 struct qkill_shared {
     struct model model[2];
-    _Atomic int stage; // 2 * which of them is true + whether a call is under way to the other one
+    _Atomic int stage;   // 2 * which of them is true + whether a call is under way to the other one
+    struct model middle; // after the call, before it is looked at what is too old
     int op;
     int64_t ids;             // one for each send that was tried
     uint64_t old[QKILL_OLD]; // receipts of any time
@@ -65,8 +66,9 @@ bool qkill_is(const char *what, int rc, int expected);
 
 // qkill_start makes the model of a new queue.
 void qkill_start(const struct qkill_set *set);
-// qkill_open opens the store, and says which messages are in it at that time, ms.
-bool qkill_open(struct qkill_store *s, const struct qkill_set *set, int64_t now_ms);
+// qkill_open opens the store at that time; not ends: with a queue that has no retention, so that
+// what was to be moved is seen even if it would be too old again.
+bool qkill_open(struct qkill_store *s, const struct qkill_set *set, int64_t now_ms, bool ends);
 // qkill_id is the number of a message, -1: it has other bytes. qkill_header: one of its headers, as
 // a number; -1: none.
 int64_t qkill_id(const leat_message *m);
