@@ -15,8 +15,9 @@ struct log {
     leat_producer *p;
 };
 
-// acks LOG in memory if dir is NULL.
-static inline void log_open(struct log *l, const char *dir, int32_t acks) {
+// acks LOG in memory if dir is NULL. o: of the topic; NULL: the defaults.
+static inline void log_open_with(struct log *l, const char *dir, int32_t acks,
+                                 const leat_topic_options *o) {
     char path[PATH_MAX];
     if (dir) {
         (void)snprintf(path, sizeof path, "%s/store", dir);
@@ -25,9 +26,13 @@ static inline void log_open(struct log *l, const char *dir, int32_t acks) {
         must(leat_open_memory(&(leat_options){ .memory_max_bytes = LEAT_UNLIMITED }, &l->mq),
              "leat_open_memory");
     }
-    must(leat_topic_open(l->mq, "t", NULL, &l->t), "leat_topic_open");
+    must(leat_topic_open(l->mq, "t", o, &l->t), "leat_topic_open");
     must(leat_producer_open(l->mq, &(leat_producer_options){ .acks = acks }, &l->p),
          "leat_producer_open");
+}
+
+static inline void log_open(struct log *l, const char *dir, int32_t acks) {
+    log_open_with(l, dir, acks, NULL);
 }
 
 // Reads all back and closes.

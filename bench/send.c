@@ -33,9 +33,11 @@ struct sending {
     uint64_t *sent_ns; // when message i * sample was handed over
     uint64_t told;     // reports so far; guarded by there being one at a time
     struct histogram latency;
+    struct tally seen; // of the records in reports, in send-bounded
 };
 
-static struct sending *sending_new(const char *dir, size_t work, size_t sample) {
+static struct sending *sending_new_with(const char *dir, size_t work, size_t sample,
+                                        const leat_topic_options *o) {
     struct sending *s = calloc(1, sizeof *s);
     need(s != NULL, "calloc");
     s->work = work;
@@ -47,8 +49,12 @@ static struct sending *sending_new(const char *dir, size_t work, size_t sample) 
         payload_init(s->value[i], VALUE);
         s->record[i] = (leat_record){ .value = { s->value[i], VALUE } };
     }
-    log_open(&s->l, dir, dir ? LEAT_ACKS_DISK : LEAT_ACKS_LOG);
+    log_open_with(&s->l, dir, dir ? LEAT_ACKS_DISK : LEAT_ACKS_LOG, o);
     return s;
+}
+
+static struct sending *sending_new(const char *dir, size_t work, size_t sample) {
+    return sending_new_with(dir, work, sample, NULL);
 }
 
 // Reads all back.
@@ -167,6 +173,54 @@ static void leat_three_ways(struct run *r) {
         one_way(r, at, true);
 }
 
+// ---- a topic that keeps as much as the mock of librdkafka, whose peer also adds up what reports
+// say
+
+static void on_seen(leat_producer *p, const leat_report *r, void *ctx) {
+    struct sending *s = ctx;
+    on_report(p, r, ctx);
+    tally_add(&s->seen, r->record->value.data, r->record->value.size);
+}
+
+// What is left is the end of what was sent, without a hole.
+static void check_tail(struct sending *s) {
+    leat_reader *reader;
+    leat_message m;
+    uint64_t number = 0, first = 0, n = 0;
+    must(leat_reader_open(s->l.t, 0, LEAT_BEGIN, &reader), "leat_reader_open");
+    for (int rc; (rc = leat_reader_next(reader, 0, &m)) != 0; n++) {
+        must(rc, "leat_reader_next");
+        memcpy(&number, m.value.data, sizeof number);
+        first = n == 0 ? number : first;
+        if (number != first + n || (uint64_t)m.offset != number)
+            fail("value %llu stands at offset %lld", (unsigned long long)number,
+                 (long long)m.offset);
+    }
+    if (n == 0 || number + 1 != s->work)
+        fail("the last value is %llu of %zu", (unsigned long long)number, s->work);
+    must(leat_close_all(s->l.mq, 0), "leat_close_all");
+    free(s->sent_ns);
+    free(s);
+}
+
+static void leat_bounded(struct run *r) {
+    const leat_topic_options o = { .segment_bytes = 1 << 20, .retention_bytes = 5 << 20 };
+    for (int sync = 0; sync <= 1; sync++) {
+        struct sending *s = sending_new_with(NULL, r->work, SAMPLE, &o);
+        double begin = now_s();
+        for (uint64_t i = 0; i < s->work && !sync; i++)
+            must(leat_send_async(s->l.p, s->l.t, next(s, i), on_seen, s), "leat_send_async");
+        if (sync)
+            send_sync(s);
+        else
+            flush(s);
+        r->figure[sync] = (double)s->work / (now_s() - begin);
+        if (!sync)
+            tally_check(&s->seen, VALUE, s->work, 1);
+        check_tail(s);
+    }
+}
+
 // ---- batches by hand
 
 static void on_batch(leat_producer *p, const leat_report *r, void *ctx) {
@@ -236,6 +290,13 @@ static const struct bench table[] = {
                 TAIL("-forget-p99"), TAIL("-future-p99"), TAIL("-sync-p99"), TAIL("-disk-p99"),
                 TAIL("-disk-forget-p99"), TAIL("-disk-future-p99"), TAIL("-disk-sync-p99") },
       .who = { { "leat", leat_three_ways }, { "librdkafka-mock", rdkafka_send } } },
+    { .name = "send-bounded",
+      .about = "with a callback, in memory, 5 MiB are kept, as librdkafka's mock does; -sync: sync",
+      .work = 4000000,
+      .quick = 400000,
+      .memory = 50,
+      .line = { RATE(""), RATE("-sync") },
+      .who = { { "leat", leat_bounded }, { "librdkafka-mock", rdkafka_send } } },
     { .name = "async-batch",
       .about = "batches of 100 records, filled and sent by hand, in memory; -disk: acks DISK",
       .work = 2000000,
