@@ -34,6 +34,27 @@ Test(channel_stop, inline_calls_that_nest_end_with_the_outermost) {
     ok(leat_close(e.mq, 0));
 }
 
+// Closes itself, then publishes as many as there may be.
+static void stop_use_up(leat_subscription *s, const leat_message *m, void *ctx) {
+    struct mail_ear *e = ctx;
+    (void)m;
+    if (leat_subscription_close(s, 0) != 0 || mail_count(e->mq, "c", 1, 3) != 3)
+        strcat(e->diary, "failed ");
+}
+
+// The publish goes on from one that was taken out first, hence to one that was taken out since.
+Test(channel_stop, who_still_finds_it_does_not_call_once_more) {
+    struct mail_ear e;
+    leat_subscription *first;
+    mail_ear_init(&e, mail_store(MAIL_ALONE), false);
+    ok(leat_channel_subscribe(e.mq, "c", stop_use_up, &e, NULL, &first));
+    mail_listen(&e, "c", mail_hear, three);
+    gives(1, mail_say(e.mq, "c", "0"));
+    cr_assert_str_eq(e.diary, "1 2 3 end ");
+    gives(0, leat_subscription_close(e.s, 0));
+    ok(leat_close(e.mq, 0));
+}
+
 static void stop_close_at_end(void *ctx) {
     struct mail_ear *e = ctx;
     mail_ended(e);

@@ -59,6 +59,7 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
     va_start(ap, format);
     (void)vsnprintf(complaint, sizeof complaint, format, ap);
     va_end(ap);
+    (void)fprintf(stderr, "%s\n", complaint); // what is broken may not end
 }
 
 static void wait_for(sem_t *s) {

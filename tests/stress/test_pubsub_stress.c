@@ -106,6 +106,7 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
     va_start(ap, format);
     (void)vsnprintf(complaint, sizeof complaint, format, ap);
     va_end(ap);
+    (void)fprintf(stderr, "%s\n", complaint); // what is broken may not end
 }
 
 static unsigned draw(unsigned n) {
@@ -481,10 +482,9 @@ static int pull(struct ear *e, bool polls) {
     leat_message m;
     struct note x;
     if (polls) {
-        int fd = leat_subscription_fd(s);
-        struct pollfd p = { .fd = fd, .events = POLLIN };
-        if (fd < 0)
-            return fd;
+        struct pollfd p = { .fd = leat_subscription_fd(s), .events = POLLIN };
+        if (p.fd < 0)
+            return p.fd;
         while (poll(&p, 1, -1) != 1) // EINTR
             continue;
     }
