@@ -19,7 +19,7 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SENDS = 3000, ROUNDS = 2, SHUTDOWNS = 200 };
 #else
-enum { SENDS = 20000, ROUNDS = 4, SHUTDOWNS = 600 };
+enum { SENDS = 10000, ROUNDS = 4, SHUTDOWNS = 400 };
 #endif
 
 enum { PUBLISHERS = 4, WHO = 5, CHANNELS = 4, KEYS = 4, STOP = 100 };

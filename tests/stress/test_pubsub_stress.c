@@ -386,7 +386,7 @@ static leat_subscription_options some_options(bool queued) {
         o.buffer_bytes = 0;
     }
     o.when_full = 1 + (int)draw(5);
-    static const int64_t block[] = { 0, LEAT_ZERO, 1, LEAT_FOREVER };
+    static const int64_t block[] = { 5, LEAT_ZERO, 1, LEAT_FOREVER };
     o.block_ms = o.when_full == LEAT_BLOCK ? block[draw(4)] : 0;
     return o;
 }
