@@ -461,6 +461,30 @@ Test(pubsub_still_stress, who_is_held_in_a_callback_delays_nobody) {
         hold_up(i % 2 == 1, i < ROUNDS / 2 ? LEAT_DROP_OLDEST : LEAT_DROP_NEWEST);
 }
 
+// A publisher that waits for room after it has called an inline one is no longer at that one.
+Test(pubsub_still_stress, who_waits_for_room_keeps_nobody_from_closing) {
+    leat_subscription_options o = { BUFFER(1, LEAT_BLOCK), .block_ms = LEAT_FOREVER };
+    leat_subscription *heard, *full;
+    leat_message m;
+    pthread_t first;
+    store_begin(false);
+    cr_assert(sem_init(&gate[1].inside, 0, 0) == 0 && sem_init(&gate[1].open, 0, 1) == 0);
+    cr_assert_eq(leat_channel_subscribe(mq, "c.*", NULL, NULL, &o, &full), 0);
+    publish(1, 3);
+    atomic_store(&gate[1].calls, 0);
+    cr_assert_eq(leat_channel_subscribe(mq, "c.3", hear_at_gate, &gate[1], NULL, &heard), 0);
+    start(&first, run_first, NULL); // hears by its name first, then waits
+    wait_for(&gate[1].inside);
+    cr_assert_eq(leat_subscription_close(heard, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(leat_subscription_next(full, LEAT_FOREVER, &m), 1, "%s", leat_errmsg());
+        cr_assert_eq(leat_message_release(mq, &m), 0);
+    }
+    cr_assert_eq(pthread_join(first, NULL), 0);
+    cr_assert_eq(leat_subscription_close(full, 0), 0);
+    store_end();
+}
+
 // ---- shutdowns
 
 static pthread_barrier_t together;
