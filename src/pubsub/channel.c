@@ -258,6 +258,9 @@ static int channel_publish(leat *mq, const char *channel, leat_message *m) {
         lt_stand_leave(&call.stand);
         if (call.copy)
             lt_queued_done(&call);
+        if (call.rc == LEAT_EFULL) // said here: those called since may have said something else
+            (void)lt_fail(LEAT_EFULL, "channel %.32s: subscription %s has no room", channel,
+                          call.full->child.name);
     } else {
         atomic_fetch_add_explicit(&cs->no_publish, 1, memory_order_relaxed);
     }

@@ -105,11 +105,12 @@ struct lt_publish { // one publish, on its publisher's stack
     uint64_t serial; // of before any list was looked at, see invariant 3
     struct lt_stand stand;
     int heard;
-    int rc;               // < 0: who listens and had no room, or the end of a wait
-    bool dated;           // m says when
-    bool waited;          // it is counted, see lt_begin_counted
-    struct lt_copy *copy; // for all who queue; NULL: none has heard it yet
-    int copies;           // of its references, given away
+    int rc;                        // < 0: who listens and had no room, or the end of a wait
+    const leat_subscription *full; // who it was
+    bool dated;                    // m says when
+    bool waited;                   // it is counted, see lt_begin_counted
+    struct lt_copy *copy;          // for all who queue; NULL: none has heard it yet
+    int copies;                    // of its references, given away
 };
 
 // word says how it ends, and how many publishes without a place are at it; seq_cst. See

@@ -132,8 +132,8 @@ static bool queued_put(leat_subscription *s, struct lt_publish *call) {
         return taken;
     }
     lt_mailbox_lose(&q->box);
-    call->rc = lt_fail(LEAT_EFULL, "channel %.32s: subscription %s has no room", call->m->topic,
-                       s->child.name);
+    call->rc = LEAT_EFULL;
+    call->full = s;
     return false;
 }
 

@@ -365,6 +365,27 @@ Test(subscription_full, in_a_callback_nothing_waits) {
     gives(1, leat_close_all(mq, 0));
 }
 
+static void full_err(leat_subscription *s, const leat_message *m, void *ctx) {
+    (void)s;
+    (void)m;
+    cr_assert_eq(leat_publish(ctx, "no name", "", 0), LEAT_EINVAL);
+}
+
+Test(subscription_full, a_publish_that_finds_no_room_says_where_whoever_is_called_after) {
+    leat *mq = mail_store(MAIL_ALONE);
+    struct mail_ear e;
+    leat_subscription *s;
+    mail_ear_init(&e, mq, false);
+    mail_listen(
+        &e, "c", NULL,
+        (leat_subscription_options){ .buffer = 1, .when_full = LEAT_FAIL, .name = "narrow" });
+    ok(leat_channel_subscribe(mq, "c", full_err, mq, NULL, &s));
+    gives(2, mail_say(mq, "c", "1"));
+    gives(LEAT_EFULL, mail_say(mq, "c", "2"));
+    cr_assert_not_null(strstr(leat_errmsg(), "narrow"), "%s", leat_errmsg());
+    gives(1, leat_close_all(mq, 0));
+}
+
 // ---- memory, traces
 
 Test(subscription_full, without_memory_a_message_is_dropped_and_counted) {
