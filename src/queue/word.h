@@ -23,7 +23,7 @@
 // The states of a word. On disk for ever: numbers are never changed, nor used again.
 #define LT_WORD_UNTOUCHED 0
 #define LT_WORD_LIVE      1 // still to be delivered, perhaps not before a certain time
-#define LT_WORD_MOVING    2 // on its way to the dead-letter queue
+#define LT_WORD_MOVING    2 // on its way to the dead-letter queue; with a not-before: it was too old
 #define LT_WORD_KEPT      3 // dead, but kept in place
 #define LT_WORD_DONE      4 // settled
 #define LT_WORD_DEAD      5 // stored in the dead-letter queue
