@@ -1065,9 +1065,10 @@ LEAT_API int leat_queue_peek(leat_queue *q, int state, int64_t from, leat_messag
 // available: moved to `to`, or with NULL each to the queue that its header leat.queue names, where
 // it is a new message of the same group without these headers, sent now, durable there before it is
 // gone here: a crash may leave both. In a queue that keeps its dead they become available again in
-// place (to NULL or that queue itself), beside the others of their group that are there: the group
-// went on without them; or are moved to another one. Deliveries count from 0. moved (may be NULL):
-// how many.
+// place (to NULL or that queue itself), or are moved to another one. In place one of a group stands
+// by offset before the others that are there, which went on without it, but waits for the one whose
+// turn it is if that is in flight or delayed: one of a group at a time. Deliveries count from 0.
+// moved (may be NULL): how many.
 // Returns  LEAT_ENOENT naming a queue that they came from and that is gone: they stay, the others
 //          were moved; LEAT_EINVAL (a dead-letter queue to itself); as leat_send, as
 //          leat_queue_ack: the rest stays.

@@ -49,8 +49,10 @@ int lt_queue_lease_room(leat_queue *q) {
 // Returns  false if there is no lease for it.
 static bool admit_delay(leat_queue *q, const struct lt_queue_part *part, int64_t offset,
                         int64_t wait_ms) {
+    const struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
+    uint32_t deliveries = sheet ? lt_ledger_load(&part->ledger, sheet, offset).deliveries : 0;
     return lt_leases_add(&q->leases, (uint32_t)part->p->number, offset, LT_LEASE_DELAYED,
-                         lt_add_ms(lt_now_ns(q->mq), wait_ms), 0, 1) != NULL;
+                         lt_add_ms(lt_now_ns(q->mq), wait_ms), deliveries, 1) != NULL;
 }
 
 static int admit_record(leat_queue *q, struct lt_queue_part *part, int64_t offset,
@@ -138,6 +140,33 @@ void lt_queue_take_turns(leat_queue *q, struct lt_queue_part *part) {
     }
     if (ready)
         lt_queue_wake(q);
+}
+
+int lt_queue_rejoin(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                    const uint8_t *record, bool revived) {
+    struct lt_backlog *b = &part->backlog;
+    struct lt_order order = { .priority = LT_PRIORITY_MIDDLE };
+    if (record)
+        (void)lt_record_order(record, &order);
+    int64_t not_before = revived || !record ? INT64_MIN : lt_queue_not_before(q, record, &order);
+    if (order.group.size > 0 && !b->seeded)
+        lt_backlog_seed(b, lt_chance_next(q->mq));
+    // One that is available, and whose receipt is of no use any more, nobody has.
+    int64_t head = lt_backlog_head_of(b, order.group.data, order.group.size);
+    bool pass = head > offset && lt_backlog_state(b, head) == LT_WINDOW_AVAILABLE &&
+                !lt_lapsed_find(&q->lapsed, (uint32_t)part->p->number, head);
+    const struct lt_admission a = { .priority = order.priority,
+                                    .group = order.group.data,
+                                    .group_size = order.group.size,
+                                    .not_before_ms = not_before };
+    int rc = lt_backlog_rejoin(b, offset, &a, pass);
+    lt_queue_turns(q, part);
+    if (rc != 1)
+        return rc < 0 ? lt_fail_nomem() : 0;
+    int64_t wait = lt_queue_wait_ms(q, not_before);
+    if (wait == 0 || !admit_delay(q, part, offset, wait))
+        (void)lt_backlog_give_back(b, offset);
+    return 0;
 }
 
 // Counts the offsets of from..to-1 that have no record: a power cut took them.

@@ -16,8 +16,7 @@ struct backlog_wait {
 struct backlog_line {
     struct lt_node by_head, turn;
     int64_t head, not_before_ms;
-    struct backlog_wait
-        *wait; // a ring: those behind the head, in order; some may not wait any more
+    struct backlog_wait *wait; // a ring: those who wait, in order; some may not wait any more
     size_t first, count, room; // room: 0 or a power of 2
     size_t size;
     char group[];
@@ -42,8 +41,20 @@ static struct lt_window *backlog_plane(const struct lt_backlog *b, int64_t off) 
     return b->window;
 }
 
+static bool backlog_came_back(const struct lt_backlog *b, int64_t off) {
+    return lt_map_count(&b->back) > 0 && lt_map_get(&b->back, &off, sizeof off);
+}
+
 static bool backlog_waits(const struct lt_backlog *b, int64_t off) {
-    return backlog_begun(b, BACKLOG_WAIT) && backlog_open_in(&b->plane[BACKLOG_WAIT], off);
+    return (backlog_begun(b, BACKLOG_WAIT) && backlog_open_in(&b->plane[BACKLOG_WAIT], off)) ||
+           backlog_came_back(b, off);
+}
+
+// Ends the waiting of off. Returns  false if it does not wait.
+static bool backlog_end_wait(struct lt_backlog *b, int64_t off) {
+    if (backlog_begun(b, BACKLOG_WAIT) && lt_window_finish(&b->plane[BACKLOG_WAIT], off))
+        return true;
+    return lt_map_count(&b->back) > 0 && lt_map_remove(&b->back, &off, sizeof off);
 }
 
 // Gets a plane ready for off, which is behind all that it has: what is between is not of it.
@@ -122,8 +133,9 @@ static int backlog_new_line(struct lt_backlog *b, const struct lt_admission *a, 
     return 0;
 }
 
+// Makes room for two more.
 static int backlog_more_waits(struct lt_backlog *b, struct backlog_line *line) {
-    if (line->count < line->room)
+    if (line->count + 2 <= line->room)
         return 0;
     size_t room = line->room ? 2 * line->room : BACKLOG_WAITS_MIN;
     struct backlog_wait *wait = lt_resize(b->mem, line->wait, room * sizeof *wait);
@@ -135,6 +147,14 @@ static int backlog_more_waits(struct lt_backlog *b, struct backlog_line *line) {
     line->wait = wait;
     line->room = room;
     return 0;
+}
+
+static void backlog_set_head(struct lt_backlog *b, struct backlog_line *line, int64_t off,
+                             int64_t not_before_ms) {
+    lt_list_remove(&line->by_head);
+    line->head = off;
+    line->not_before_ms = not_before_ms;
+    lt_list_push_back(backlog_bucket(b, off), &line->by_head);
 }
 
 static void backlog_end_line(struct lt_backlog *b, struct backlog_line *line) {
@@ -151,13 +171,10 @@ static void backlog_next(struct lt_backlog *b, struct backlog_line *line) {
         struct backlog_wait next = line->wait[line->first];
         line->first = (line->first + 1) & (line->room - 1);
         line->count--;
-        if (!lt_window_finish(&b->plane[BACKLOG_WAIT], next.offset))
+        if (!backlog_end_wait(b, next.offset))
             continue; // it is final since, or has left
-        lt_list_remove(&line->by_head);
         lt_list_remove(&line->turn);
-        line->head = next.offset;
-        line->not_before_ms = next.not_before_ms;
-        lt_list_push_back(backlog_bucket(b, line->head), &line->by_head);
+        backlog_set_head(b, line, next.offset, next.not_before_ms);
         lt_list_push_back(&b->turns, &line->turn);
         return;
     }
@@ -169,6 +186,7 @@ static void backlog_next(struct lt_backlog *b, struct backlog_line *line) {
 void lt_backlog_init(struct lt_backlog *b, struct lt_window *window, struct lt_mem *mem) {
     *b = (struct lt_backlog){ .window = window, .mem = mem };
     lt_map_init(&b->lines, mem, 0);
+    lt_map_init(&b->back, mem, 0);
     lt_list_init(&b->turns);
 }
 
@@ -186,6 +204,7 @@ void lt_backlog_fini(struct lt_backlog *b) {
     while (lt_map_next(&b->lines, &at, NULL, NULL, &line))
         backlog_end_line(b, line);
     lt_map_fini(&b->lines);
+    lt_map_fini(&b->back);
     for (int i = 0; i < LT_BACKLOG_PLANES; i++)
         if (backlog_begun(b, i))
             lt_window_fini(&b->plane[i]);
@@ -231,6 +250,60 @@ int lt_backlog_admit(struct lt_backlog *b, int64_t off, const struct lt_admissio
     return 0;
 }
 
+// ---- coming back -------------------------------------------------------------------------------
+
+static struct backlog_wait *backlog_wait_at(const struct backlog_line *line, size_t i) {
+    return &line->wait[(line->first + i) & (line->room - 1)];
+}
+
+// Puts one in its place in the ring, in which there is room: mostly that is near its begin.
+static void backlog_insert(struct backlog_line *line, struct backlog_wait wait) {
+    size_t i = 0;
+    while (i < line->count && backlog_wait_at(line, i)->offset < wait.offset)
+        i++;
+    if (i == line->count || backlog_wait_at(line, i)->offset != wait.offset) { // else it had left
+        line->first = (line->first - 1) & (line->room - 1);
+        line->count++;
+        for (size_t k = 0; k < i; k++)
+            *backlog_wait_at(line, k) = *backlog_wait_at(line, k + 1);
+    }
+    *backlog_wait_at(line, i) = wait;
+}
+
+// Gets all that is needed for off, and for the head, to wait once more.
+static int backlog_wait_again(struct lt_backlog *b, struct backlog_line *line, int64_t off,
+                              bool pass) {
+    int64_t head = line->head;
+    if (backlog_more_waits(b, line) != 0 || lt_map_put(&b->back, &off, sizeof off, line) != 0)
+        return LEAT_ENOMEM;
+    if (!pass || lt_map_put(&b->back, &head, sizeof head, line) == 0)
+        return 0;
+    (void)lt_map_remove(&b->back, &off, sizeof off);
+    return LEAT_ENOMEM;
+}
+
+int lt_backlog_rejoin(struct lt_backlog *b, int64_t off, const struct lt_admission *a, bool pass) {
+    if (lt_backlog_state(b, off) != LT_WINDOW_HELD)
+        return LEAT_EINVAL;
+    if (a->group_size == 0)
+        return 1;
+    struct backlog_line *line = lt_map_get(&b->lines, a->group, a->group_size);
+    if (!line)
+        return backlog_new_line(b, a, off) == 0 ? 1 : LEAT_ENOMEM;
+    if (line->head == off)
+        return 1;
+    pass = pass && off < line->head;
+    if (backlog_wait_again(b, line, off, pass) != 0)
+        return LEAT_ENOMEM;
+    backlog_insert(line, (struct backlog_wait){ off, a->not_before_ms });
+    if (pass) {
+        (void)lt_window_hold(backlog_plane(b, line->head), line->head);
+        backlog_insert(line, (struct backlog_wait){ line->head, line->not_before_ms });
+        backlog_next(b, line); // it is the turn of off, or of one that waited in front of it
+    }
+    return 0;
+}
+
 // ---- what comes next ---------------------------------------------------------------------------
 
 // The lowest available one of the priorities from..to, going down, or LT_WINDOW_NONE.
@@ -270,14 +343,14 @@ bool lt_backlog_turn(struct lt_backlog *b, int64_t *off, int64_t *not_before_ms)
 // ---- one offset --------------------------------------------------------------------------------
 
 bool lt_backlog_give_back(struct lt_backlog *b, int64_t off) {
-    if (!b->planes)
+    if (!b->planes && lt_map_count(&b->back) == 0)
         return lt_window_give_back(b->window, off);
     return !backlog_waits(b, off) && lt_window_give_back(backlog_plane(b, off), off);
 }
 
 bool lt_backlog_hold(struct lt_backlog *b, int64_t off) {
-    if (b->planes && backlog_waits(b, off))
-        return lt_window_finish(&b->plane[BACKLOG_WAIT], off);
+    if (backlog_end_wait(b, off))
+        return true;
     return lt_window_hold(b->planes ? backlog_plane(b, off) : b->window, off);
 }
 
@@ -287,6 +360,7 @@ bool lt_backlog_finish_all(struct lt_backlog *b, int64_t off) {
             (void)lt_window_finish(&b->plane[i], off);
     if (!lt_window_finish(b->window, off))
         return false;
+    (void)backlog_end_wait(b, off);
     lt_backlog_leave(b, off);
     return true;
 }
@@ -299,7 +373,7 @@ void lt_backlog_leave(struct lt_backlog *b, int64_t off) {
 
 int lt_backlog_state(const struct lt_backlog *b, int64_t off) {
     int state = lt_window_state(b->window, off);
-    if (!b->planes || state != LT_WINDOW_HELD)
+    if (state != LT_WINDOW_HELD || (!b->planes && lt_map_count(&b->back) == 0))
         return state;
     return backlog_waits(b, off) ? LT_BACKLOG_WAITING : lt_window_state(backlog_plane(b, off), off);
 }
@@ -317,7 +391,8 @@ uint64_t lt_backlog_available(const struct lt_backlog *b) {
 }
 
 uint64_t lt_backlog_waiting(const struct lt_backlog *b) {
-    return backlog_begun(b, BACKLOG_WAIT) ? b->plane[BACKLOG_WAIT].available : 0;
+    uint64_t first = backlog_begun(b, BACKLOG_WAIT) ? b->plane[BACKLOG_WAIT].available : 0;
+    return first + lt_map_count(&b->back);
 }
 
 int64_t lt_backlog_head_of(const struct lt_backlog *b, const void *group, size_t size) {
@@ -329,7 +404,15 @@ int64_t lt_backlog_head_of(const struct lt_backlog *b, const void *group, size_t
 
 static void backlog_lines_go_on(struct lt_backlog *b) {
     struct lt_map_cursor at = { 0 };
+    const void *key;
     void *line;
+    while (lt_map_next(&b->back, &at, &key, NULL, NULL)) {
+        int64_t off;
+        memcpy(&off, key, sizeof off);
+        if (lt_window_state(b->window, off) == LT_WINDOW_FINAL)
+            (void)lt_map_remove(&b->back, &off, sizeof off);
+    }
+    at = (struct lt_map_cursor){ 0 };
     while (lt_map_next(&b->lines, &at, NULL, NULL, &line))
         if (lt_window_state(b->window, ((struct backlog_line *)line)->head) == LT_WINDOW_FINAL)
             backlog_next(b, line);
@@ -337,9 +420,9 @@ static void backlog_lines_go_on(struct lt_backlog *b) {
 
 int lt_backlog_gap(struct lt_backlog *b, int64_t from, int64_t to) {
     int rc = lt_window_gap(b->window, from, to);
-    if (rc != 0 || !b->plane)
+    if (rc != 0)
         return rc;
-    for (int i = 0; i < LT_BACKLOG_PLANES; i++)
+    for (int i = 0; i < LT_BACKLOG_PLANES && b->planes >> i; i++)
         if (backlog_begun(b, i) && from < b->plane[i].tail)
             (void)lt_window_gap(&b->plane[i], from, to < b->plane[i].tail ? to : b->plane[i].tail);
     backlog_lines_go_on(b);
@@ -364,15 +447,18 @@ static bool backlog_check_planes(const struct lt_backlog *b) {
         if (!lt_window_check(w) || w->tail > b->window->tail || i == BACKLOG_MIDDLE)
             return false;
     }
-    for (int64_t off = b->window->head; b->planes && off < b->window->tail; off++) {
+    for (int64_t off = b->window->head; off < b->window->tail; off++) {
         int in = 0;
         for (int i = 1; i < LT_BACKLOG_PLANES; i++)
             in += backlog_begun(b, i) && backlog_open_in(&b->plane[i], off);
         bool waits = backlog_waits(b, off);
         if (in > 1 || (in + waits > 0 && lt_window_state(b->window, off) != LT_WINDOW_HELD))
             return false;
-        if (waits && (lt_window_state(&b->plane[BACKLOG_WAIT], off) != LT_WINDOW_AVAILABLE ||
-                      lt_window_state(backlog_plane(b, off), off) != LT_WINDOW_HELD))
+        bool back = backlog_came_back(b, off),
+             first = backlog_begun(b, BACKLOG_WAIT) &&
+                     lt_window_state(&b->plane[BACKLOG_WAIT], off) == LT_WINDOW_AVAILABLE;
+        if (waits &&
+            (back == first || lt_window_state(backlog_plane(b, off), off) != LT_WINDOW_HELD))
             return false;
     }
     return true;
@@ -381,7 +467,7 @@ static bool backlog_check_planes(const struct lt_backlog *b) {
 // Counts those who wait in a line. Returns false if it is not in order.
 static bool backlog_check_line(const struct lt_backlog *b, const struct backlog_line *line,
                                uint64_t *waiting) {
-    int64_t before = line->head;
+    int64_t before = -1;
     if (!backlog_open_in(b->window, line->head) || backlog_waits(b, line->head) ||
         backlog_headed_by(b, line->head) != line ||
         lt_map_get(&b->lines, line->group, line->size) != line)

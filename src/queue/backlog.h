@@ -10,8 +10,11 @@
 //   new          waiting    lt_backlog_admit
 //   available    held       lt_backlog_take, lt_backlog_hold
 //   held         available  lt_backlog_give_back
+//   held         waiting    lt_backlog_rejoin
+//   available    waiting    lt_backlog_rejoin, of the head that one before it passes
 //   waiting      held       lt_backlog_turn: the one before it is final, or was left;
-//   lt_backlog_hold any of them  final      lt_backlog_finish, lt_backlog_gap, lt_backlog_skip_to
+//                           lt_backlog_hold
+//   any of them  final      lt_backlog_finish, lt_backlog_gap, lt_backlog_skip_to
 //
 // The window knows of every offset whether it is held, available or final; what is available there
 // is of priority 4. Each other priority that occurs has a plane, a window of its own over the same
@@ -22,18 +25,19 @@
 // A line is what is left of a group: its head, whose turn it is, and in order of offset those who
 // wait. It ends with its last message, so the next one of that group begins a new one.
 //
-// Cost: 2 bits an offset for each plane in use; a line some 200 bytes, 16 for each who waits. Only
-// lt_backlog_admit, and as in the window lt_window_reserve and a gap beyond its room, allocate:
-// what settling needs is there before a message can be handed out. All is O(log64 n), but a gap or
-// skip also looks at each line.
+// Cost: 2 bits an offset for each plane in use; a line some 200 bytes, 16 for each who waits, 60
+// more for one who came back. Only lt_backlog_admit and _rejoin, and as in the window
+// lt_window_reserve and a gap beyond its room, allocate: what settling needs is there before a
+// message can be handed out. All is O(log64 n), but a gap or skip also looks at each line.
 //
 // Invariants (lt_backlog_check restates them):
 //  1. The window's and the planes' own hold; no plane has a tail behind the window's.
 //  2. What is not final in a plane is held in the window, and in one plane of a priority only.
-//  3. Who waits is available in the plane of those who wait, and held where its priority says.
-//  4. A line has a head that is neither final nor waiting; who waits stands behind the head of one,
-//     in order; of those in it who do not wait any more nothing is asked. It is found by its group,
-//     and by its head.
+//  3. Who waits is available in the plane of those who wait, or in the map of those who came back,
+//     and held where its priority says.
+//  4. A line has a head that is neither final nor waiting; who waits stands in one, in order, and
+//     behind its head unless it came back; of those in it who do not wait any more nothing is
+//     asked. It is found by its group, and by its head.
 //  5. A line is among `turns` from when its head changed until lt_backlog_turn has told so.
 //
 // Threads: none of this locks; the owner's lock guards it.
@@ -57,6 +61,7 @@ struct lt_backlog {
     struct lt_list *heads; // buckets of lines, by head
     size_t buckets;        // 0 or a power of 2
     struct lt_list turns;  // lines with another head than before
+    struct lt_map back;    // offsets of those who came back and wait
     struct lt_mem *mem;
 };
 
@@ -104,12 +109,19 @@ static inline bool lt_backlog_finish(struct lt_backlog *b, int64_t off) {
 }
 // lt_backlog_leave lets the line of off go on, though off stays held: it is dead, in place.
 void lt_backlog_leave(struct lt_backlog *b, int64_t off);
+// lt_backlog_rejoin takes off, which is held and in no line (it had left it, or was kept over a
+// restart), back among those of its group that are there, by offset; its priority stays. If the
+// head stands behind it, and pass says that nobody has that one, it waits, and lt_backlog_turn
+// tells whose turn it is. Returns: 1 (it is its turn, held as it was), 0 (it waits), LEAT_ENOMEM
+// (nothing changed), LEAT_EINVAL (it is not held, the same).
+int lt_backlog_rejoin(struct lt_backlog *b, int64_t off, const struct lt_admission *a, bool pass);
 // lt_backlog_gap and _skip_to are lt_window_gap and _skip_to, for all; lines may go on.
 int lt_backlog_gap(struct lt_backlog *b, int64_t from, int64_t to);
 void lt_backlog_skip_to(struct lt_backlog *b, int64_t off);
 
-// lt_backlog_turn tells whose turn it is since finish, leave, gap or skip: off is held now, and the
-// caller gives it back when *not_before_ms (as admitted) is over. To be called until it is false.
+// lt_backlog_turn tells whose turn it is since finish, leave, rejoin, gap or skip: off is held now,
+// and the caller gives it back when *not_before_ms (as admitted) is over. To be called until it is
+// false.
 bool lt_backlog_turn(struct lt_backlog *b, int64_t *off, int64_t *not_before_ms);
 
 // lt_backlog_not_before is what the head of a line was admitted with, INT64_MIN of any other.

@@ -4,6 +4,9 @@
 // dead letter's: appended there and durable, then DONE here; in between the message is MOVING, with
 // a lease that nothing but this thread ends. A crash in between leaves both, never neither.
 //
+// A group goes on without those of it that are kept. One that comes back takes its place by offset:
+// in front of those that wait, and of one that is available; behind one that somebody may have.
+//
 // Some are moved at a time: read and held under the queue's lock, appended and synced without it.
 #include "leat_test.h"
 #include "queue/room.h"
@@ -17,9 +20,9 @@ enum {
 
 struct redrive_one {
     struct lt_lease *lease;
-    struct lt_segment *seg; // keeps the bytes of m and group
+    struct lt_segment *seg; // keeps the bytes of m and record
     leat_message m;
-    leat_bytes group;
+    const uint8_t *record;
     leat_queue *to; // a guest of it
     leat_metadata md;
     bool kept, sent;
@@ -79,14 +82,29 @@ void lt_queue_occupy(leat_queue *q, struct lt_queue_part *part, int64_t offset) 
         (void)lt_backlog_give_back(&part->backlog, tail);
 }
 
-// A message that is kept becomes available here.
-static int redrive_revive(leat_queue *q, struct lt_queue_part *part, int64_t offset) {
-    int rc = lt_ledger_store_live(&part->ledger, lt_ledger_find(&part->ledger, offset), offset,
-                                  LT_WORD_LIVE, 0, 0);
+// A message that is kept becomes available here, or waits for one of its group.
+static int redrive_revive(leat_queue *q, struct lt_queue_part *part, struct lt_cursor *c) {
+    int64_t offset = c->offset;
+    const uint8_t *record = NULL;
+    int rc = 0;
+    if (offset < atomic_load(&part->p->fields_end)) {
+        int found = lt_cursor_find(c, offset + 1);
+        record = found == 1 ? c->seg->map + c->at : NULL;
+        rc = found == LEAT_ECORRUPT || found > 0 ? 0 : found; // who comes to it will be told
+    }
+    if (rc == 0)
+        rc = lt_queue_rejoin(q, part, offset, record, true);
     if (rc != 0)
         return rc;
+    rc = lt_ledger_store_live(&part->ledger, lt_ledger_find(&part->ledger, offset), offset,
+                              LT_WORD_LIVE, 0, 0);
+    if (rc != 0) { // it is in nobody's way, as before
+        (void)lt_backlog_hold(&part->backlog, offset);
+        lt_backlog_leave(&part->backlog, offset);
+        lt_queue_turns(q, part);
+        return rc;
+    }
     q->kept--;
-    (void)lt_backlog_give_back(&part->backlog, offset);
     lt_retention_back(q, part, offset);
     lt_queue_trace(q, "redrive", (uint32_t)part->p->number, offset, 0);
     return 0;
@@ -100,7 +118,7 @@ static int redrive_enter(struct redrive *r, struct lt_queue_part *part, struct l
     struct redrive_one *one = &r->one[r->count];
     *one = (struct redrive_one){ .seg = c->seg, .kept = kept };
     lt_cursor_read(c, &one->m);
-    one->group = lt_record_field(c->seg->map + c->at, LT_FIELD_GROUP);
+    one->record = c->seg->map + c->at;
     if (!kept && !r->all && !redrive_source(&one->m, source))
         return 0;
     int64_t offset = c->offset;
@@ -131,7 +149,7 @@ static int redrive_look(struct redrive *r, struct lt_queue_part *part, struct lt
         kept = sheet && lt_ledger_load(&part->ledger, sheet, c->offset).state == LT_WORD_KEPT;
     }
     if (kept && r->in_place) {
-        int rc = redrive_revive(q, part, c->offset);
+        int rc = redrive_revive(q, part, c);
         r->moved += rc == 0;
         r->left -= rc == 0;
         return rc;
@@ -194,7 +212,7 @@ static int redrive_send(struct redrive_one *one) {
                            .value = one->m.value,
                            .headers = own,
                            .header_count = count,
-                           .group = one->group };
+                           .group = lt_record_field(one->record, LT_FIELD_GROUP) };
     struct lt_send s = { .topic = one->to->topic,
                          .record = &record,
                          .acks = LEAT_ACKS_LOG, // one sync for all of them follows
@@ -241,8 +259,8 @@ static int redrive_settle(struct redrive *r, struct redrive_one *one) {
         if (!one->sent || rc != 0) {
             if (one->kept)
                 q->kept++;
-            else
-                (void)lt_backlog_give_back(&part->backlog, offset);
+            else if (lt_queue_rejoin(q, part, offset, one->record, false) != 0)
+                (void)lt_backlog_give_back(&part->backlog, offset); // rather than not at all
             lt_retention_back(q, part, offset);
             lt_queue_drop_lease(q, one->lease);
             return rc;

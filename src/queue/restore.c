@@ -23,12 +23,16 @@ static int64_t restore_not_before(const leat_queue *q, const struct lt_sheet *sh
     return due == 0 ? INT64_MIN : due;
 }
 
+static bool restore_dies(const leat_queue *q, const struct lt_word *word) {
+    bool last = q->set.deliveries_max > 0 && word->deliveries >= (uint32_t)q->set.deliveries_max;
+    return last || word->state == LT_WORD_MOVING;
+}
+
 static int restore_live(leat_queue *q, struct lt_queue_part *part, int64_t offset,
                         const struct lt_word *word, int64_t not_before) {
     int64_t now = lt_now_ns(q->mq), wait = lt_queue_wait_ms(q, not_before);
-    bool last = q->set.deliveries_max > 0 && word->deliveries >= (uint32_t)q->set.deliveries_max;
     struct lt_lease *lease;
-    if (last || word->state == LT_WORD_MOVING) {
+    if (restore_dies(q, word)) {
         int rc = restore_lease(q, part, offset, LT_LEASE_MOVING, now, word->deliveries, &lease);
         if (rc == 0 && word->state == LT_WORD_MOVING && word->not_before != 0)
             (void)lt_reason_keep(q, lease, "expired"); // without memory it says another one
@@ -54,15 +58,15 @@ static int restore_open(leat_queue *q, struct lt_queue_part *part, int64_t offse
     ordered = ordered && record && lt_record_order(record, &order);
     int64_t not_before = restore_not_before(q, sheet, word, record, &order);
     int rc = ordered ? lt_queue_admit_one(q, part, offset, &order, not_before) : 1;
-    if (rc == 0 && word->state == LT_WORD_MOVING) { // it is over whose turn ever it is
+    if (rc == 0 && restore_dies(q, word)) { // it is over whose turn ever it is
         (void)lt_backlog_hold(&part->backlog, offset);
         rc = 1;
     }
     return rc == 1 ? restore_live(q, part, offset, word, not_before) : rc;
 }
 
-// A message that is kept is in nobody's way, so it is of no group, but comes back with its
-// priority.
+// A message that is kept is in nobody's way, so it is of no group until it is redriven, but comes
+// back with its priority.
 static int restore_kept(leat_queue *q, struct lt_queue_part *part, int64_t offset,
                         const struct lt_segment *s) {
     struct lt_order order = { .priority = LT_PRIORITY_MIDDLE };

@@ -226,6 +226,11 @@ static inline void lt_queue_turns(leat_queue *q, struct lt_queue_part *part) {
     if (!lt_list_empty(&part->backlog.turns))
         lt_queue_take_turns(q, part);
 }
+// lt_queue_rejoin makes one that is held, and has no lease but of a move, available again, at its
+// place among those of its group, which may be to wait. record NULL: says nothing. revived: without
+// its delay. Returns  0, LEAT_ENOMEM: it is held still.
+int lt_queue_rejoin(leat_queue *q, struct lt_queue_part *part, int64_t offset,
+                    const uint8_t *record, bool revived);
 // lt_queue_lazy adds to *ready and *delayed what the window has not touched; exact: but for numbers
 // that a power cut took, else maybe some too many. Returns  LEAT_EIO,
 // LEAT_ENOMEM: all counted as ready.

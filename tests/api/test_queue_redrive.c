@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SEEDS = 32 };
 
@@ -314,4 +315,228 @@ Test(redrive, what_was_kept_over_an_open_has_its_priority_still) {
         }
         ok(leat_close_all(mq, 0));
     }
+}
+
+// ---- in place, and of a group
+
+static void send_of(const char *group, const char *text) {
+    leat_record r = { .value = leat_str(text), .group = leat_str(group) };
+    ok(leat_queue_send(a, &r, NULL));
+}
+
+// A queue that keeps its dead, with "0" to "3" of one group, of which the first `kept` are dead.
+static void open_group(int kept) {
+    static const char *const texts[] = { "0", "1", "2", "3" };
+    queues_open(LEAT_CLOCK_MANUAL, 1);
+    a = queues_make("a", &(leat_queue_options){ .visibility_timeout_ms = SECOND });
+    for (int i = 0; i < 4; i++)
+        send_of("g", texts[i]);
+    for (int i = 0; i < kept; i++) {
+        take(a, &m, texts[i], 1);
+        ok(leat_queue_reject(a, &m, NULL));
+    }
+}
+
+// They come in that order, one at a time.
+static void come_one_by_one(const char *texts) {
+    for (; *texts; texts++) {
+        char text[2] = { *texts, 0 };
+        gives(1, leat_queue_receive(a, 0, &m, 1));
+        is(m.value, text);
+        nothing(a);
+        ok(leat_queue_ack(a, &m));
+    }
+    nothing(a);
+    counts(a, 0, 0, 0, 0);
+    ok(leat_close_all(mq, 0));
+}
+
+Test(redrive, in_place_one_waits_for_the_one_of_its_group_in_flight) {
+    for (int how = 0; how < 4; how++) { // how 2 is over
+        open_group(2);
+        take(a, &m, "2", 1);
+        ok(leat_queue_redrive(a, NULL, 0, NULL));
+        nothing(a);
+        counts(a, 3, 0, 1, 0);
+        cr_assert_eq(strncmp(queues_explain(a, 0, 0), "waits: ", 7), 0);
+        gives(1, leat_queue_peek(a, LEAT_AVAILABLE, 0, &n, 1));
+        is(n.value, "0");
+        ok(leat_message_release(mq, &n));
+        if (how == 0) {
+            ok(leat_queue_ack(a, &m));
+        } else if (how == 1) {
+            ok(leat_queue_reject(a, &m, NULL));
+            counts(a, 3, 0, 0, 1);
+        } else if (how == 2) { // through nack and delay
+            ok(leat_queue_nack(a, &m, SECOND, 0));
+            nothing(a);
+            counts(a, 3, 1, 0, 0);
+            ok(leat_clock_advance(mq, SECOND));
+            take(a, &m, "2", 2);
+            ok(leat_queue_ack(a, &m));
+        } else { // its lease ends, but its receipt is good
+            ok(leat_clock_advance(mq, SECOND));
+            ok(leat_queue_redrive(a, NULL, 0, NULL));
+            counts(a, 4, 0, 0, 0);
+            ok(leat_queue_ack(a, &m));
+        }
+        if (how == 1) {
+            take(a, &m, "0", 1);
+            ok(leat_queue_redrive(a, NULL, 0, NULL)); // 2 has its place behind 1
+            ok(leat_queue_ack(a, &m));
+            come_one_by_one("123");
+        } else {
+            come_one_by_one("013");
+        }
+    }
+}
+
+Test(redrive, in_place_one_passes_those_of_its_group_that_nobody_has) {
+    open_group(2);
+    send_of("h", "other");
+    ok(leat_queue_redrive(a, NULL, 1, NULL));
+    take(a, &m, "0", 1);
+    take(a, &n, "other", 1);
+    ok(leat_queue_ack(a, &n));
+    ok(leat_queue_ack(a, &m));
+    ok(leat_queue_redrive(a, NULL, 0, NULL));
+    come_one_by_one("123");
+    open_group(1);
+    take(a, &m, "1", 1);
+    ok(leat_clock_advance(mq, SECOND)); // somebody may be at work on it still
+    ok(leat_queue_redrive(a, NULL, 0, NULL));
+    take(a, &n, "1", 2);
+    nothing(a);
+    ok(leat_queue_ack(a, &n));
+    fails(LEAT_ESTALE, leat_queue_ack(a, &m));
+    come_one_by_one("023");
+}
+
+Test(redrive, in_place_a_group_is_in_order_over_an_open) {
+    for (int when = 0; when < 4; when++) {
+        open_group(2);
+        if (when == 0)
+            queues_crash(LEAT_KILL); // kept
+        a = queues_make("a", NULL);
+        take(a, &m, "2", 1);
+        if (when == 3)
+            ok(leat_queue_nack(a, &m, SECOND, 0));
+        ok(leat_queue_redrive(a, NULL, 0, NULL));
+        nothing(a);
+        if (when == 0) {
+            ok(leat_queue_ack(a, &m));
+            come_one_by_one("013");
+            continue;
+        }
+        queues_crash(LEAT_KILL); // 0 and 1 wait; 2 is in flight or delayed
+        a = queues_make("a", NULL);
+        if (when == 2) {
+            counts(a, 4, 0, 0, 0);
+            take(a, &m, "0", 1);
+            ok(leat_queue_reject(a, &m, NULL));
+            ok(leat_queue_redrive(a, NULL, 0, NULL));
+        }
+        if (when == 3) {
+            for (int i = 0; i < 2; i++) {
+                gives(1, leat_queue_receive(a, 0, &m, 1));
+                ok(leat_queue_ack(a, &m));
+            }
+            counts(a, 1, 1, 0, 0);
+            gives(1, leat_queue_peek(a, LEAT_DELAYED, 0, &n, 1));
+            cr_assert_eq(n.deliveries, 1);
+            ok(leat_message_release(mq, &n));
+            ok(leat_clock_advance(mq, SECOND));
+            come_one_by_one("23");
+        } else {
+            come_one_by_one("0123");
+        }
+    }
+}
+
+// At its last try when the store stopped, behind one that was redriven: it is dead, not to come.
+Test(redrive, in_place_one_that_had_its_last_try_dies_at_an_open) {
+    queues_open(LEAT_CLOCK_MANUAL, 1);
+    a = queues_make("a", &(leat_queue_options){ .deliveries_max = 1 });
+    for (int i = 0; i < 2; i++) {
+        send_of("g", i ? "1" : "0");
+        gives(1, leat_queue_receive(a, 0, &m, 1));
+        if (i == 0)
+            ok(leat_queue_reject(a, &m, NULL));
+    }
+    ok(leat_queue_redrive(a, NULL, 0, NULL));
+    queues_crash(LEAT_KILL);
+    a = queues_make("a", NULL);
+    counts(a, 1, 0, 0, 1);
+    take(a, &m, "0", 1);
+    ok(leat_queue_ack(a, &m));
+    nothing(a);
+    ok(leat_close_all(mq, 0));
+}
+
+// What waited for its group when a move of it failed waits again.
+Test(redrive, what_cannot_be_sent_has_its_place_in_its_group_still) {
+    queues_open(LEAT_CLOCK_MANUAL, 1);
+    open_dying("b", "a");
+    a = queues_make("a", NULL);
+    leat_queue *to = queues_make("to", NULL);
+    for (int i = 0; i < 3; i++)
+        send_of("g", i == 0 ? "0" : i == 1 ? "1" : "2");
+    take(a, &m, "0", 1);
+    ok(leat_fault_push(mq, LEAT_OP_APPEND, "to", -1, LEAT_ENOSPC, 1, 0));
+    fails(LEAT_ENOSPC, leat_queue_redrive(a, to, 0, NULL));
+    nothing(a);
+    counts(a, 2, 0, 1, 0);
+    ok(leat_queue_ack(a, &m));
+    come_one_by_one("12");
+}
+
+static int fails_in; // so many allocations until the first one that fails; 0: none does
+
+static void *scarce(void *ctx, void *old, size_t size) {
+    (void)ctx;
+    if (size == 0) {
+        free(old);
+        return NULL;
+    }
+    if (fails_in > 0 && --fails_in == 0) {
+        fails_in = 1;
+        return NULL;
+    }
+    return realloc(old, size);
+}
+
+Test(redrive, in_place_without_memory_changes_nothing) {
+    int failed = 0;
+    for (int at = 1, rc = LEAT_ENOMEM; rc != 0; at++) {
+        leat_options o = { .clock = LEAT_CLOCK_MANUAL, .acks = LEAT_ACKS_LOG, .alloc = scarce };
+        ok(leat_open_memory(&o, &mq));
+        a = queues_make("a", NULL);
+        for (int i = 0; i < 6; i++)
+            send_of(i < 4 ? "g" : "h", i % 2 ? "odd" : "even");
+        for (int i = 0; i < 3; i++) { // of g, g, h
+            gives(1, leat_queue_receive(a, 0, &m, 1));
+            ok(leat_queue_reject(a, &m, NULL));
+            if (i == 1)
+                gives(1, leat_queue_receive(a, 0, &n, 1));
+        }
+        counts(a, 2, 0, 1, 3);
+        fails_in = at;
+        uint64_t moved;
+        rc = leat_queue_redrive(a, NULL, 0, &moved);
+        fails_in = 0;
+        cr_assert(rc == 0 || rc == LEAT_ENOMEM);
+        counts(a, 2 + moved, 0, 1, 3 - moved);
+        failed += rc != 0;
+        ok(leat_queue_redrive(a, NULL, 0, NULL));
+        counts(a, 5, 0, 1, 0);
+        ok(leat_queue_ack(a, &n));
+        static const int order[] = { 0, 1, 3, 4, 5 };
+        for (int i = 0; i < 5; i++) {
+            gives(1, leat_queue_receive(a, 0, &m, 1));
+            cr_assert_eq(m.offset, order[i], "allocation %d: %d", at, (int)m.offset);
+            ok(leat_queue_ack(a, &m));
+        }
+        ok(leat_close_all(mq, 0));
+    }
+    cr_assert_geq(failed, 3);
 }

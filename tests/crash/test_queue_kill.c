@@ -163,7 +163,9 @@ static bool fits(const struct model_message *x, const struct found *z) {
         return false;
     struct model_message *put = &mix->m[mix->count++];
     *put = *x;
-    int state = model_waits(mix, put) ? MODEL_AVAILABLE : (int)put->state;
+    put->turn = false; // by offset, after an open
+    model_turns(mix);
+    int state = model_waits(put) ? MODEL_AVAILABLE : (int)put->state;
     if (state == z->state && put->id == z->id && put->deliveries == z->deliveries &&
         (state != MODEL_DELAYED || put->due_ms == z->due_ms))
         return true;

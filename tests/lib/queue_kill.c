@@ -298,8 +298,8 @@ static bool qkill_redrive(struct model *next) {
     uint64_t moved = 0, limit = qkill_draw(3) ? 1 + qkill_draw(8) : 0;
     int there = w.s.dead ? next->dead_count : qkill_count(next, MODEL_KEPT);
     int n = limit && (int)limit < there ? (int)limit : there;
-    if (w.s.dead ? next->count + n > QKILL_FILL : w.set->groups)
-        return true; // one of a group that was kept comes back beside the others of its group
+    if (w.s.dead && next->count + n > QKILL_FILL)
+        return true;
     model_redrive(next, n);
     qkill_begin(QKILL_REDRIVE, next);
     leat_queue *from = w.s.dead ? w.s.dead : w.s.q, *to = qkill_draw(2) ? w.s.q : NULL;

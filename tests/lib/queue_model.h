@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-// queue_model: what a queue over one partition is to do, in the plainest way: an array of what is
-// in it, looked through from the front at each question, and one of what is in its dead-letter
-// queue. Time is a number that the test moves.
+// queue_model: what a queue over one partition is to do, in the plainest way: arrays of what is in
+// it and in its dead-letter queue, looked through at each question. The test moves the time.
 #ifndef LEAT_TESTS_LIB_QUEUE_MODEL_H
 #define LEAT_TESTS_LIB_QUEUE_MODEL_H
 
@@ -16,6 +15,7 @@ struct model_message {
     int64_t offset, id; // id: which it is, wherever it is moved
     enum model_state state;
     int priority, group; // group 0: none
+    bool turn;           // the others of its group wait for it
     int deliveries;
     int64_t sent_ms, due_ms; // DELAYED: available then; LEASED: the lease ends
     uint64_t receipt;        // that settles it; 0: none
@@ -57,7 +57,12 @@ bool model_dead_is(struct model *q, int i, int64_t id);
 void model_redrive(struct model *q, int n);
 // model_look finds at most max messages in a state, from an offset on. Returns  how many.
 int model_look(struct model *q, int state, int64_t from, struct model_message **out, int max);
-// model_waits tells that one of its group is in front of it.
-bool model_waits(const struct model *q, const struct model_message *m);
+// model_turns: where it is nobody's turn, it is that of the first one in the group that is not
+// kept.
+void model_turns(struct model *q);
+// model_waits tells that it is the turn of another one of its group.
+static inline bool model_waits(const struct model_message *m) {
+    return m->group != 0 && m->state != MODEL_KEPT && !m->turn;
+}
 
 #endif

@@ -67,6 +67,11 @@ static int64_t turn(void) {
     return lt_backlog_turn(&b, &off, &not_before_ms) ? off : -1;
 }
 
+static int rejoin(int64_t off, const char *group, bool pass) {
+    struct lt_admission a = { 4, group, group ? strlen(group) : 0, off * 3 };
+    return lt_backlog_rejoin(&b, off, &a, pass);
+}
+
 // ---- tables
 
 // 0: of priority 4; 1: of 7; 2 and 3: one group, of 4; 4 and 5: another, of 2. Then each is brought
@@ -75,7 +80,7 @@ Test(backlog, each_call_leads_from_a_state_to_a_state) {
     enum { HELD, AVAILABLE, WAITING, FINAL, NEW, STATES };
     static const int shown[] = { LT_WINDOW_HELD, LT_WINDOW_AVAILABLE, LT_BACKLOG_WAITING,
                                  LT_WINDOW_FINAL, LT_WINDOW_NEW };
-    enum { TAKE, GIVE_BACK, HOLD, FINISH, LEAVE, GAP, SKIP, TURN, CALLS };
+    enum { TAKE, GIVE_BACK, HOLD, FINISH, LEAVE, GAP, SKIP, TURN, REJOIN, CALLS };
     static const int to[CALLS][STATES] = {
         [TAKE] = { HELD, HELD, HELD, FINAL, HELD },
         [GIVE_BACK] = { AVAILABLE, AVAILABLE, WAITING, FINAL, NEW },
@@ -85,6 +90,7 @@ Test(backlog, each_call_leads_from_a_state_to_a_state) {
         [GAP] = { FINAL, FINAL, FINAL, FINAL, FINAL },
         [SKIP] = { FINAL, FINAL, FINAL, FINAL, FINAL },
         [TURN] = { HELD, AVAILABLE, WAITING, FINAL, NEW },
+        [REJOIN] = { HELD, AVAILABLE, WAITING, FINAL, NEW },
     };
     static const char *const group[] = { NULL, NULL, "g", "g", "h", "h" };
     static const int priority[] = { 4, 7, 4, 4, 2, 2 };
@@ -128,6 +134,10 @@ Test(backlog, each_call_leads_from_a_state_to_a_state) {
                     break;
                 case SKIP:
                     lt_backlog_skip_to(&b, off + 1);
+                    break;
+                case REJOIN: // they are in no line, or the heads of theirs
+                    cr_assert_eq(rejoin(off, off < 6 ? group[off] : NULL, true),
+                                 state == HELD ? 1 : LEAT_EINVAL);
                     break;
                 default:
                     (void)turn();
@@ -205,6 +215,103 @@ Test(backlog, a_head_that_is_gone_lets_the_next_one_come) {
     stop();
 }
 
+// 0 and 1 are kept, 2 is at work, 3 and 4 wait; of priorities that differ.
+Test(backlog, one_that_comes_back_takes_its_place_in_its_line) {
+    start(0);
+    for (int i = 0; i < 5; i++)
+        admit_and_give(i % 2 ? 4 : 7, "a");
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(take(0), i);
+        lt_backlog_leave(&b, i);
+        cr_assert_eq(turn(), i + 1);
+        cr_assert(lt_backlog_give_back(&b, i + 1));
+    }
+    cr_assert_eq(take(0), 2);
+    for (int i = 1; i >= 0; i--) { // in any order
+        cr_assert_eq(rejoin(i, "a", false), 0);
+        cr_assert_eq(lt_backlog_state(&b, i), LT_BACKLOG_WAITING);
+        cr_assert(!lt_backlog_give_back(&b, i) && rejoin(i, "a", true) == LEAT_EINVAL);
+        cr_assert(lt_backlog_check(&b));
+    }
+    cr_assert(lt_backlog_waiting(&b) == 4 && lt_backlog_available(&b) == 0 && turn() == -1);
+    cr_assert(lt_backlog_finish(&b, 2));
+    int64_t off, not_before_ms;
+    for (int i = 0; i < 5; i += i == 1 ? 2 : 1) {
+        cr_assert(lt_backlog_turn(&b, &off, &not_before_ms));
+        cr_assert(off == i && not_before_ms == (i < 2 ? i * 3 : 0), "%d, not %d", (int)off, i);
+        cr_assert(turn() == -1 && lt_backlog_give_back(&b, i) && take(0) == i);
+        cr_assert(lt_backlog_finish(&b, i));
+    }
+    cr_assert(w.head == 5 && lt_backlog_waiting(&b) == 0);
+    stop();
+}
+
+Test(backlog, one_that_comes_back_passes_a_head_that_nobody_has) {
+    start(0);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(admit(4, "a", 10 + i), i == 0);
+    lt_backlog_leave(&b, 0);
+    cr_assert_eq(turn(), 1);
+    lt_backlog_leave(&b, 1);
+    cr_assert(turn() == 2 && lt_backlog_give_back(&b, 2));
+    cr_assert(rejoin(1, "a", true) == 0 && turn() == 1);
+    cr_assert(lt_backlog_state(&b, 2) == LT_BACKLOG_WAITING && lt_backlog_head_of(&b, "a", 1) == 1);
+    cr_assert(rejoin(0, "a", true) == 0 && turn() == 0); // 1 is held still
+    cr_assert(lt_backlog_state(&b, 1) == LT_BACKLOG_WAITING && lt_backlog_waiting(&b) == 3);
+    cr_assert(lt_backlog_check(&b) && turn() == -1);
+    cr_assert(lt_backlog_hold(&b, 1)); // leaves again, and comes back
+    cr_assert_eq(rejoin(1, "a", true), 0);
+    int64_t off, not_before_ms;
+    for (int i = 1; i < 4; i++) {
+        cr_assert(lt_backlog_finish(&b, i - 1));
+        cr_assert(lt_backlog_turn(&b, &off, &not_before_ms) && off == i);
+        cr_assert_eq(not_before_ms, i == 1 ? 3 : 10 + i);
+    }
+    lt_backlog_leave(&b, 3);
+    cr_assert_eq(rejoin(3, "a", true), 1); // a new line
+    cr_assert_eq(lt_backlog_head_of(&b, "a", 1), 3);
+    cr_assert(rejoin(3, "a", true) == 1 && rejoin(4, "a", true) == LEAT_EINVAL);
+    stop();
+}
+
+// 0 waits behind 2, which has been in flight, when 1 passes that.
+Test(backlog, one_that_waits_before_both_goes_first) {
+    start(0);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(admit(4, "a", 0), i == 0);
+    for (int i = 0; i < 2; i++) {
+        lt_backlog_leave(&b, i);
+        cr_assert_eq(turn(), i + 1);
+    }
+    cr_assert(rejoin(0, "a", false) == 0 && lt_backlog_give_back(&b, 2));
+    cr_assert(rejoin(1, "a", true) == 0 && turn() == 0 && turn() == -1);
+    cr_assert(lt_backlog_finish(&b, 0) && turn() == 1);
+    cr_assert(lt_backlog_finish(&b, 1) && turn() == 2);
+    stop();
+}
+
+// What came back and waits goes with a gap, with a skip, or alone.
+Test(backlog, one_that_came_back_can_go) {
+    for (int how = 0; how < 4; how++) {
+        start(0);
+        for (int i = 0; i < 4; i++)
+            cr_assert_eq(admit(4, "a", 0), i == 0);
+        lt_backlog_leave(&b, 0);
+        cr_assert(turn() == 1 && rejoin(0, "a", false) == 0);
+        if (how == 0)
+            cr_assert_eq(lt_backlog_gap(&b, 0, 1), 0);
+        else if (how == 1)
+            lt_backlog_skip_to(&b, 1);
+        else if (how == 2)
+            cr_assert(lt_backlog_finish(&b, 0));
+        else
+            cr_assert(lt_backlog_hold(&b, 0));
+        cr_assert(lt_backlog_waiting(&b) == 2 && lt_backlog_check(&b));
+        cr_assert(lt_backlog_finish(&b, 1) && turn() == 2 && turn() == -1);
+        stop();
+    }
+}
+
 // After a restart all up to the tail is held, and classified in order; what is over goes.
 Test(backlog, what_was_touched_is_admitted_in_place) {
     struct lt_admission a = { 6, "g", 1, 77 };
@@ -254,33 +361,37 @@ Test(backlog, check_sees_what_is_broken) {
 enum { N = 400, GROUPS = 5 };
 struct model {
     int state, priority, group; // group 0: none
-    bool left, told;            // told: its turn was told, or it needed none
+    bool left;
 } model[N];
-static int64_t head, tail;
+static int64_t head, tail, turn_of[GROUPS + 1]; // -1: nobody's
 
 static bool open_at(int64_t off) {
     return off >= head && off < tail && model[off].state != LT_WINDOW_FINAL;
 }
 
-static bool first_of_its_group(int64_t off) {
-    for (int64_t i = head; i < off && model[off].group; i++)
-        if (open_at(i) && model[i].group == model[off].group && !model[i].left)
-            return false;
-    return true;
+static bool in_line(int64_t off, int group) {
+    return open_at(off) && group != 0 && model[off].group == group && !model[off].left;
 }
 
 static void settle_model(void) {
     while (head < tail && model[head].state == LT_WINDOW_FINAL)
         head++;
     int64_t off, not_before_ms;
-    while (lt_backlog_turn(&b, &off, &not_before_ms)) {
-        cr_assert(model[off].state == LT_BACKLOG_WAITING && first_of_its_group(off));
+    int changed = 0;
+    for (int g = 1; g <= GROUPS; g++) {
+        if (turn_of[g] >= 0 && in_line(turn_of[g], g))
+            continue;
+        for (off = head; off < tail && !in_line(off, g); off++)
+            ;
+        turn_of[g] = off < tail ? off : -1;
+        changed += off < tail;
+    }
+    for (; lt_backlog_turn(&b, &off, &not_before_ms); changed--) {
+        cr_assert(model[off].state == LT_BACKLOG_WAITING && turn_of[model[off].group] == off);
         cr_assert_eq(not_before_ms, off * 3);
         model[off].state = LT_WINDOW_HELD;
     }
-    for (off = head; off < tail; off++)
-        cr_assert(model[off].state != LT_BACKLOG_WAITING || !first_of_its_group(off),
-                  "nobody told of %d", (int)off);
+    cr_assert_eq(changed, 0, "%d were not told of", changed);
 }
 
 static int64_t model_next(int64_t end) {
@@ -324,10 +435,34 @@ static void model_admit(uint64_t r) {
     fail_in = 0;
     model[tail] = (struct model){ .state = LT_WINDOW_HELD, .priority = priority, .group = group };
     tail++;
-    bool first = first_of_its_group(tail - 1);
+    bool first = group == 0 || turn_of[group] < 0;
     cr_assert_eq(rc, first);
     if (!first)
         model[tail - 1].state = LT_BACKLOG_WAITING;
+    else if (group)
+        turn_of[group] = tail - 1;
+}
+
+static void model_rejoin(int64_t off, bool pass, int fail) {
+    static const char *const groups[] = { "a", "", "ccc", "dddd", "ee" };
+    int group = model[off].group;
+    int64_t turn = group ? turn_of[group] : -1;
+    fail_in = fail;
+    int rc = rejoin(off, group ? groups[group - 1] : NULL, pass);
+    if (rc == LEAT_ENOMEM)
+        return;
+    fail_in = 0;
+    model[off].left = false;
+    cr_assert_eq(rc, turn < 0 || turn == off);
+    if (rc == 1 && group)
+        turn_of[group] = off;
+    if (rc == 1)
+        return;
+    model[off].state = LT_BACKLOG_WAITING;
+    if (pass && off < turn) {
+        model[turn].state = LT_BACKLOG_WAITING;
+        turn_of[group] = -1; // the first of them is told
+    }
 }
 
 static void model_range(int64_t from, int64_t to, bool skip) {
@@ -388,6 +523,13 @@ static void step(uint64_t r) {
             model[off].left = true;
         }
         break;
+    case 12:
+        for (off = head; off < tail; off++) // of those that left, or one that is held
+            if (open_at(off) && model[off].left && model[off].state == LT_WINDOW_HELD && r >> 8 & 3)
+                break;
+        if (off < tail)
+            model_rejoin(off, r >> 10 & 1, (int)(r >> 20) % 6);
+        break;
     case 15:
         if (r >> 10 & 7)
             break;
@@ -405,6 +547,7 @@ Test(backlog, does_what_a_plain_model_does) {
     for (uint64_t seed = 1; seed <= 60; seed++) {
         memset(model, 0, sizeof model);
         head = tail = 0;
+        memset(turn_of, -1, sizeof turn_of);
         start(0);
         for (uint64_t i = 0; i < 2000; i++) {
             step(lt_mix3(seed, i, 7));
