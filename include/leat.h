@@ -197,9 +197,10 @@ typedef struct {
 } leat_message;
 
 // leat_message_header gets header i of m. A message in a dead-letter queue or topic has, after its
-// own headers, leat.queue (or leat.group), leat.topic, leat.partition, leat.offset, leat.deliveries
-// and leat.reason. Returns  1, or 0 when there is no header i. Owns     *h is a view, valid as long
-// as m's bytes.
+// own headers, leat.queue (or leat.group), leat.topic, leat.partition, leat.offset, leat.timestamp
+// (that it had, in ms; its own is when it was moved), leat.deliveries and leat.reason.
+// Returns  1, or 0 when there is no header i.
+// Owns     *h is a view, valid as long as m's bytes.
 LEAT_API int leat_message_header(const leat_message *m, size_t i, leat_header *h);
 
 // leat_message_hold makes *kept a second view of m which stays valid until it is released.

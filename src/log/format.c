@@ -303,7 +303,7 @@ static inline void format_put_head(uint8_t *at, uint32_t total, const uint64_t w
 static inline void format_words(const struct lt_plan *plan, uint64_t word[3]) {
     const leat_record *r = plan->record;
     unsigned flags = (r->value.data ? 0u : (unsigned)LT_RECORD_NULL_VALUE) |
-                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE : 0u) |
+                     (plan->extra_count ? (unsigned)LT_RECORD_PROVENANCE | LT_RECORD_DATED : 0u) |
                      (plan->fields ? (unsigned)LT_RECORD_FIELDS : 0u);
     unsigned headers = (unsigned)(r->header_count + plan->extra_count);
     uint32_t key_size = r->key.data ? (uint32_t)r->key.size : FORMAT_NULL_LENGTH;
@@ -357,8 +357,8 @@ uint32_t lt_record_copy(uint8_t *at, const uint8_t *encoded, const struct lt_sta
 // ---- reading
 
 uint32_t lt_record_own_headers(const uint8_t *at) {
-    uint32_t n = at[26];
-    return at[27] & LT_RECORD_PROVENANCE && n >= LT_PROVENANCE ? n - LT_PROVENANCE : n;
+    uint32_t n = at[26], added = at[27] & LT_RECORD_DATED ? LT_PROVENANCE : LT_PROVENANCE - 1;
+    return at[27] & LT_RECORD_PROVENANCE && n >= added ? n - added : n;
 }
 
 // Takes the bytes of one length-n field and its NUL out of *left.

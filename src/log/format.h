@@ -68,7 +68,7 @@ enum {
     LT_RECORD_MAX = 16 * 1024 * 1024, // key, headers, value, dedup id and group together
     LT_HEADERS_MAX = 64,
     LT_BATCH_MAX = 64 * 1024 * 1024, // records of a batch, as they are stored
-    LT_PROVENANCE = 6                // headers that a dead-letter move adds
+    LT_PROVENANCE = 7                // headers that a dead-letter move adds
 };
 #define LT_DELAY_MAX_MS (INT64_C(366) * 24 * 3600 * 1000)
 enum { LT_PRIORITY_MIDDLE = 4, LT_PRIORITY_MAX = 9 };
@@ -80,7 +80,8 @@ enum {
     LT_RECORD_NULL_VALUE = 1,
     LT_RECORD_PROVENANCE = 2,
     LT_RECORD_MORE = 4,
-    LT_RECORD_FIELDS = 8
+    LT_RECORD_FIELDS = 8,
+    LT_RECORD_DATED = 16 // of the headers of a move one is the time before; without it there are 6
 };
 enum { LT_INCOMPATIBLE_FIELDS = 1 }; // records may have system fields
 

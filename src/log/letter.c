@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 // letter: what is moved to a dead-letter topic, by a queue or by a group's workers, says where it
-// comes from: six headers behind its own, see leat_message_header.
+// comes from: seven headers behind its own, see leat_message_header. It is of the time of its move:
+// what a dead-letter queue keeps for a day is there for a day.
 #include "log/log.h"
 
 #include <stdio.h>
 
 struct letter_origin {
-    char partition[16], offset[24], deliveries[16];
+    char partition[16], offset[24], timestamp[24], deliveries[16];
     leat_header header[LT_PROVENANCE];
 };
 
@@ -14,12 +15,14 @@ static void letter_describe(const struct lt_letter *l, struct letter_origin *o) 
     const leat_message *m = l->message;
     (void)snprintf(o->partition, sizeof o->partition, "%d", m->partition);
     (void)snprintf(o->offset, sizeof o->offset, "%lld", (long long)m->offset);
+    (void)snprintf(o->timestamp, sizeof o->timestamp, "%lld", (long long)m->timestamp_ms);
     (void)snprintf(o->deliveries, sizeof o->deliveries, "%u", l->deliveries);
     const char *pairs[LT_PROVENANCE][2] = {
         { l->kind, l->who },
         { "leat.topic", m->topic },
         { "leat.partition", o->partition },
         { "leat.offset", o->offset },
+        { "leat.timestamp", o->timestamp },
         { "leat.deliveries", o->deliveries },
         { "leat.reason", l->reason },
     };
@@ -38,12 +41,9 @@ int lt_letter_send(const struct lt_letter *l, leat_metadata *md) {
     for (size_t i = 0; i < count && i < LT_HEADERS_MAX; i++)
         (void)leat_message_header(m, i, &own[i]);
     letter_describe(l, &origin);
-    leat_record r = { .key = m->key,
-                      .value = m->value,
-                      .headers = own,
-                      .header_count = count,
-                      .timestamp_ms = m->timestamp_ms,
-                      .group = l->group };
+    leat_record r = {
+        .key = m->key, .value = m->value, .headers = own, .header_count = count, .group = l->group
+    };
     struct lt_send send = { .topic = l->to,
                             .record = &r,
                             .extra = origin.header,

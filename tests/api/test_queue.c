@@ -264,6 +264,10 @@ Test(queue, after_deliveries_max_tries_it_is_in_the_dead_letter_queue_with_its_o
         ok(leat_queue_open(mq, "jobs.dead", &(leat_queue_options){ .flags = LEAT_MUST_EXIST },
                            &dead));
         leat_header own = { LEAT_STR("colour"), LEAT_STR("red") };
+        int64_t wall;
+        char sent[24];
+        ok(leat_clock_now(mq, NULL, &wall));
+        snprintf(sent, sizeof sent, "%lld", (long long)wall);
         ok(leat_queue_send(
             q,
             &(leat_record){
@@ -282,15 +286,14 @@ Test(queue, after_deliveries_max_tries_it_is_in_the_dead_letter_queue_with_its_o
         counts(0, 0, 0, 0);
         take(dead, &m, "a", 1);
         is(m.key, "k");
-        const char *expected[][2] = { { "colour", "red" },
-                                      { "leat.queue", "jobs" },
-                                      { "leat.topic", "jobs" },
-                                      { "leat.partition", "0" },
-                                      { "leat.offset", "0" },
-                                      { "leat.deliveries", "3" },
-                                      { "leat.reason", "deliveries" } };
-        cr_assert_eq(m.header_count, 7);
-        for (size_t i = 0; i < 7; i++) {
+        ok(leat_clock_now(mq, NULL, &wall));
+        cr_assert_eq(m.timestamp_ms, wall); // of the move
+        const char *expected[][2] = { { "colour", "red" },        { "leat.queue", "jobs" },
+                                      { "leat.topic", "jobs" },   { "leat.partition", "0" },
+                                      { "leat.offset", "0" },     { "leat.timestamp", sent },
+                                      { "leat.deliveries", "3" }, { "leat.reason", "deliveries" } };
+        cr_assert_eq(m.header_count, 8);
+        for (size_t i = 0; i < 8; i++) {
             leat_header h;
             gives(1, leat_message_header(&m, i, &h));
             is(h.name, expected[i][0]);
@@ -320,7 +323,7 @@ Test(queue, a_dead_letter_that_dies_again_tells_of_its_last_move) {
     take(first, &m, "a", 1);
     ok(leat_queue_nack(first, &m, 0, 0));
     take(second, &m, "a", 1);
-    cr_assert_eq(m.header_count, 70);
+    cr_assert_eq(m.header_count, 71);
     leat_header h;
     gives(1, leat_message_header(&m, 64, &h));
     is(h.value, "first");

@@ -156,6 +156,42 @@ static void says(const leat_message *letter, const char *name, const char *value
     cr_assert(false, "no header %s", name);
 }
 
+// A dead letter is as old as its move, however it came to die; brought back it is new once more.
+Test(queue_retention, of_a_dead_letter_queue_counts_from_the_move) {
+    open_old(LEAT_CLOCK_MANUAL, 1,
+             &(leat_queue_options){
+                 .retention_ms = 10 * SECOND, .dead_letter = "dead", .dead_letter_expired = 1 });
+    dead = queues_make("dead",
+                       &(leat_queue_options){ .flags = LEAT_ALTER, .retention_ms = 5 * SECOND });
+    send_aged("a", 9 * SECOND);
+    send_aged("b", 8 * SECOND);
+    take(q, &m, "a", 1);
+    ok(leat_queue_reject(q, &m, NULL));
+    counts(dead, 1, 0, 0, 0);
+    ok(leat_clock_advance(mq, 2 * SECOND)); // "b" expires
+    counts(dead, 2, 0, 0, 0);
+    cr_assert_eq(queues_stats(dead).oldest_ms, 2 * SECOND);
+    char expected[24];
+    snprintf(expected, sizeof expected, "%lld", (long long)(start_ms - 8 * SECOND));
+    gives(1, leat_queue_peek(dead, LEAT_AVAILABLE, 1, &m, 1));
+    cr_assert_eq(m.timestamp_ms, start_ms + 2 * SECOND);
+    leat_header h;
+    gives(1, leat_message_header(&m, 4, &h));
+    is(h.name, "leat.timestamp");
+    is(h.value, expected);
+    ok(leat_message_release(mq, &m));
+    ok(leat_clock_advance(mq, 3 * SECOND - 1));
+    counts(dead, 2, 0, 0, 0);
+    ok(leat_clock_advance(mq, 1));
+    counts(dead, 1, 0, 0, 0);
+    ok(leat_queue_redrive(dead, NULL, 0, NULL));
+    take(q, &m, "b", 1);
+    cr_assert_eq(m.timestamp_ms, start_ms + 5 * SECOND);
+    gives(0, leat_message_header(&m, 0, &h));
+    ok(leat_queue_ack(q, &m));
+    ok(leat_close_all(mq, 0));
+}
+
 // The dead-letter queue is looked at, the queue itself never.
 Test(queue_retention, what_expires_may_go_to_the_dead_letter_queue) {
     open_old(LEAT_CLOCK_MANUAL, 1,

@@ -273,13 +273,14 @@ static bool oracle_same_headers(const leat_message *m, int number, leat_bytes ke
 
 // A message in a dead-letter queue says where it comes from, behind its own headers.
 static bool oracle_same_origin(const leat_message *m, int number, const struct sent *x) {
-    static const char *const names[] = { "leat.queue",  "leat.topic",      "leat.partition",
-                                         "leat.offset", "leat.deliveries", "leat.reason" };
+    static const char *const names[] = { "leat.queue",  "leat.topic",     "leat.partition",
+                                         "leat.offset", "leat.timestamp", "leat.deliveries",
+                                         "leat.reason" };
     char offset[24];
     (void)snprintf(offset, sizeof offset, "%lld", (long long)x->offset);
-    const char *const values[] = { "q", "q", "0", x->offset >= 0 ? offset : NULL, "2", NULL };
+    const char *const values[] = { "q", "q", "0", x->offset >= 0 ? offset : NULL, NULL, "2", NULL };
     size_t first = number % 3 == 0;
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 7; i++) {
         leat_header h;
         if (leat_message_header(m, first + i, &h) != 1 || !oracle_same(h.name, leat_str(names[i])))
             return false;
@@ -287,7 +288,7 @@ static bool oracle_same_origin(const leat_message *m, int number, const struct s
             return false;
     }
     leat_header h;
-    return leat_message_header(m, first + 6, &h) == 0;
+    return leat_message_header(m, first + 7, &h) == 0;
 }
 
 struct sent *oracle_check(struct oracle *o, enum oracle_topic topic, const leat_message *m) {

@@ -177,7 +177,16 @@ static void check_queue(leat *mq) {
     gives(1, leat_message_header(&m, 0, &h));
     is(h.name, "leat.queue");
     is(h.value, "jobs");
-    ok(leat_queue_ack(dead, &m));
+    cr_assert(m.header_count == 6 || m.header_count == 7); // six were added once
+    gives(1, leat_message_header(&m, m.header_count - 1, &h));
+    is(h.name, "leat.reason");
+    ok(leat_queue_nack(dead, &m, 0, 0));
+    leat_queue *other;
+    ok(leat_queue_open(mq, "other", NULL, &other));
+    ok(leat_queue_redrive(dead, other, 0, NULL));
+    gives(1, leat_queue_receive(other, 0, &m, 1));
+    gives(0, leat_message_header(&m, 0, &h));
+    ok(leat_queue_ack(other, &m));
     for (int i = 4; i < JOBS; i++) { // what was leased is available again
         char text[32];
         (void)snprintf(text, sizeof text, "job %d", i);

@@ -332,7 +332,7 @@ static void drain(void) {
         struct message *x = &w.message[atoi(m.value.data)];
         cr_assert_eq(x->state, DEAD);
         leat_header h;
-        gives(1, leat_message_header(&m, 5, &h));
+        gives(1, leat_message_header(&m, 6, &h));
         is(h.name, "leat.deliveries");
         is(h.value, "3");
         ok(leat_queue_ack(dead, &m));
