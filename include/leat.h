@@ -1036,7 +1036,8 @@ LEAT_API int leat_queue_delete(leat *mq, const char *name);
 LEAT_API int leat_queue_pause(leat_queue *q, int on);
 
 // leat_queue_purge ends every message that is in the queue now, whatever its state: receipts are
-// LEAT_ESTALE, views stay, dedup ids are remembered still. It is as durable as a settling, each
+// LEAT_ESTALE, views stay. A queue with a topic of its own forgets the dedup ids that were stored
+// until now: one that was used may be used again. It is as durable as a settling, each
 // partition by itself. A message whose copy is just being moved to the dead-letter queue arrives
 // there. purged (may be NULL): how many. Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EFULL: some
 // partitions are not purged. With .settle_acks

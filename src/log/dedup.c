@@ -216,7 +216,7 @@ static void dedup_end_locked(struct lt_dedup *d, struct lt_once *once, size_t n)
         once[i].entry = NULL;
         if (!e)
             continue;
-        if (once[i].where.offset < 0) {
+        if (once[i].where.offset < e->p->dedup_from) { // -1, or it was purged already
             dedup_drop(d, e);
             continue;
         }
@@ -291,6 +291,21 @@ void lt_dedup_clear(leat_topic *t) {
     lt_lock(&d->lock);
     while ((n = lt_list_first(&d->by_age)))
         dedup_drop(d, LT_CONTAINER(n, struct lt_dedup_id, by_age));
+    lt_unlock(&d->lock);
+}
+
+void lt_dedup_forget_below(struct lt_partition *p, int64_t upto) {
+    struct lt_dedup *d = p->topic->dedup;
+    if (!d)
+        return;
+    lt_lock(&d->lock);
+    p->dedup_from = upto > p->dedup_from ? upto : p->dedup_from;
+    for (struct lt_node *n = lt_list_first(&p->dedup_ids), *next; n; n = next) {
+        struct lt_dedup_id *e = LT_CONTAINER(n, struct lt_dedup_id, in_part);
+        next = lt_list_next(&p->dedup_ids, n);
+        if (!e->owner && e->offset < p->dedup_from)
+            dedup_drop(d, e);
+    }
     lt_unlock(&d->lock);
 }
 

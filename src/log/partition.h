@@ -61,7 +61,8 @@ struct lt_partition {
     struct lt_slot *slot;
     bool fields; // segments from here on may have records with system fields
     struct lt_list keepers;
-    struct lt_list dedup_ids; // guarded by the topic's dedup lock: see dedup.h
+    struct lt_list dedup_ids; // guarded by the topic's dedup lock, as the next: see dedup.h
+    int64_t dedup_from;       // ids of records below are not remembered
     int64_t slow_ms;          // by how much its time is behind the store's, see retain.c
     // Where consumers must be before retention can have the segment that it wants; LT_NEVER: none.
     // Stored under the lock before they are asked, read by them when they have moved (seq_cst).

@@ -36,7 +36,7 @@ enum lt_slot_kind {
     LT_SLOT_FREE = 0,
     LT_SLOT_PARTITION = 1, // values: durable end, begin
     LT_SLOT_COMMIT = 2,    // id: group; values: committed offset
-    LT_SLOT_QUEUE = 3,     // id: queue; values: head, touched end
+    LT_SLOT_QUEUE = 3,     // id: queue; values: head, touched end, purged end
     LT_SLOT_RECEIPTS = 4,  // values: generations below this one may be out
     LT_SLOT_MANIFEST = 5   // values: generation of the manifest, how many bytes of it are on disk
 };

@@ -100,6 +100,10 @@ int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_
 // all; for what is sent from now on: in dedup.c. Locks: admin held.
 // Returns  as lt_manifest_note: nothing changed.
 int lt_topic_set_dedup_window(leat_topic *t, int64_t window_ms);
+// lt_dedup_forget_below forgets the dedup ids of what is purged: those of records of p below upto,
+// also of who is on his way to tell of one; as often as p is opened, for the records stay. It walks
+// all ids of p. Locks: none of DEDUP and above.
+void lt_dedup_forget_below(struct lt_partition *p, int64_t upto);
 // lt_topic_add_parts makes the partitions up to that number ready; they are published by storing
 // `partitions`, or taken back by lt_topic_drop_parts. Locks: admin held.
 // Returns  LEAT_ENOMEM: nothing changed.

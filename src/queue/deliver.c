@@ -64,7 +64,8 @@ int lt_queue_note(leat_queue *q, struct lt_queue_part *part, int64_t touched) {
         struct lt_slot_key key = { LT_SLOT_QUEUE, q->id, q->topic->id, (uint32_t)part->p->number };
         rc = lt_slot_take(slots, &key, &part->slot);
     }
-    const int64_t values[4] = { part->window.head, touched };
+    const int64_t values[4] = { part->window.head, touched,
+                                part->slot ? part->slot->values[2] : 0 };
     return rc == 0 ? lt_slot_store(slots, part->slot, values) : rc;
 }
 

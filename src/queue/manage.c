@@ -274,11 +274,12 @@ static uint64_t manage_count(const leat_queue *q, const struct lt_queue_part *pa
            lt_queue_leased(q) + q->leases.count[LT_LEASE_MOVING] + q->kept;
 }
 
-// All that the partition has now is gone: the slot says so first. Locks: queue.
+// All that the partition has now is gone, with its dedup ids: the slot says so first. Locks: queue.
 static int manage_purge_part(leat_queue *q, struct lt_queue_part *part, uint64_t *purged) {
     lt_queue_follow(q, part);
     int64_t end = atomic_load(&part->p->end), head = part->window.head;
-    if (end <= head)
+    bool ids = q->owns_topic && q->topic->dedup && end > (part->slot ? part->slot->values[2] : 0);
+    if (end < head || (end == head && !ids))
         return 0;
     struct lt_slots *slots = &q->mq->log->slots;
     int rc = 0;
@@ -289,12 +290,14 @@ static int manage_purge_part(leat_queue *q, struct lt_queue_part *part, uint64_t
     if (rc != 0)
         return rc;
     int64_t touched = part->slot->values[1];
-    const int64_t values[4] = { end, touched > end ? touched : end };
+    const int64_t values[4] = { end, touched > end ? touched : end, end };
     rc = lt_slot_store(slots, part->slot, values);
     if (rc != 0)
         return rc;
     uint64_t before = manage_count(q, part, end);
     lt_queue_skip(q, part, end);
+    if (q->owns_topic)
+        lt_dedup_forget_below(part->p, end);
     *purged += before - manage_count(q, part, end);
     lt_queue_trace(q, "purge", (uint32_t)part->p->number, end, 0);
     q->release_due |= q->owns_topic;

@@ -155,6 +155,8 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     struct lt_slot_key key = { LT_SLOT_QUEUE, q->id, q->topic->id, (uint32_t)part->p->number };
     part->slot = lt_slot_find(&q->mq->log->slots, &key);
     int64_t head = part->slot ? part->slot->values[0] : 0;
+    if (part->slot && q->owns_topic)
+        lt_dedup_forget_below(part->p, part->slot->values[2]);
     // A power cut may take records that the queue is done with, and leave its head.
     int rc = lt_partition_skip_to(part->p, head, LT_GAP_LOST);
     if (rc != 0)

@@ -91,15 +91,21 @@ Test(queue_dedup, without_a_window_ids_are_nothing) {
     ok(leat_close_all(mq, 0));
 }
 
-Test(queue_dedup, ids_outlive_a_purge_and_the_dead_carry_none) {
+Test(queue_dedup, a_purge_forgets_them_and_the_dead_carry_none) {
     queues_open(LEAT_CLOCK_MANUAL, 1);
     q = queues_make("q", &(leat_queue_options){ .dedup_window_ms = HOUR, .dead_letter = "dead" });
     leat_queue *dead =
         queues_make("dead", &(leat_queue_options){ .flags = LEAT_ALTER, .dedup_window_ms = HOUR });
     cr_assert_eq(repeats(q, "a", NULL), 0);
     ok(leat_queue_purge(q, NULL));
+    cr_assert_eq(repeats(q, "a", NULL), 0);
+    cr_assert_eq(repeats(q, "a", NULL), 1);
+    ack_next(q, "a");
     cr_assert_eq(repeats(q, "a", NULL), 1);
     counts(q, 0, 0, 0, 0);
+    ok(leat_queue_purge(q, NULL)); // what is done counts, too
+    cr_assert_eq(repeats(q, "a", NULL), 0);
+    ack_next(q, "a");
     cr_assert_eq(repeats(q, "b", NULL), 0);
     cr_assert_eq(repeats(dead, "b", NULL), 0);
     ack_next(dead, "b");
@@ -111,6 +117,71 @@ Test(queue_dedup, ids_outlive_a_purge_and_the_dead_carry_none) {
         counts(q, 1, 0, 0, 0);
     }
     cr_assert_eq(repeats(q, "b", NULL), 1);
+    ok(leat_close_all(mq, 0));
+}
+
+// Over a restart, a kill and a power cut: what is in front of the purge counts no more, what is
+// behind it does, also when it was received since.
+Test(queue_dedup, what_a_purge_forgot_stays_forgotten) {
+    for (int how = 0; how < 4; how++) {
+        queues_open(LEAT_CLOCK_MANUAL, 1);
+        q = queues_make("q", &(leat_queue_options){ .dedup_window_ms = HOUR,
+                                                    .partitions = 2,
+                                                    .acks = LEAT_ACKS_DISK,
+                                                    .settle_acks = LEAT_ACKS_DISK });
+        static const char *const ids[] = { "a", "b", "c", "d" };
+        for (int i = 0; i < 3; i++)
+            cr_assert_eq(repeats(q, ids[i], NULL), 0);
+        gives(1, leat_queue_receive(q, 0, &m, 1));
+        ok(leat_queue_ack(q, &m));
+        uint64_t purged;
+        ok(leat_queue_purge(q, &purged));
+        cr_assert_eq(purged, 2);
+        cr_assert_eq(repeats(q, "b", NULL), 0);
+        cr_assert_eq(repeats(q, "d", NULL), 0);
+        for (int i = 0; how >= 2 && i < 2; i++) { // stores the slots again
+            gives(1, leat_queue_receive(q, 0, &m, 1));
+            ok(leat_queue_ack(q, &m));
+        }
+        queues_crash(how % 2 ? LEAT_POWER_CUT : LEAT_KILL);
+        q = queues_make("q", NULL);
+        for (int i = 0; i < 4; i++)
+            cr_assert_eq(repeats(q, ids[i], NULL), i % 2, "%s, %d", ids[i], how);
+        counts(q, how >= 2 ? 2 : 4, 0, 0, 0);
+        ok(leat_close_all(mq, 0));
+    }
+}
+
+// A close, and 1,024 deliveries, store the slot again.
+Test(queue_dedup, a_close_keeps_in_mind_what_a_purge_forgot, .init = make_dir, .fini = drop_dir) {
+    queues_open_disk(LEAT_WRITE_MAPPED);
+    q = queues_make("q", &(leat_queue_options){ .dedup_window_ms = HOUR });
+    cr_assert_eq(repeats(q, "a", NULL), 0);
+    cr_assert_eq(repeats(q, "b", NULL), 0);
+    ok(leat_queue_purge(q, NULL));
+    cr_assert_eq(repeats(q, "b", NULL), 0);
+    queues_send_n(q, 2000, 0);
+    for (int i = 0; i < 2001; i++) {
+        gives(1, leat_queue_receive(q, 0, &m, 1));
+        ok(leat_queue_ack(q, &m));
+    }
+    ok(leat_close_all(mq, 0));
+    queues_open_disk(LEAT_WRITE_MAPPED);
+    q = queues_make("q", NULL);
+    cr_assert_eq(repeats(q, "a", NULL), 0);
+    cr_assert_eq(repeats(q, "b", NULL), 1);
+    ok(leat_close_all(mq, 0));
+}
+
+// Where the topic is another one's, its ids are not the queue's to forget.
+Test(queue_dedup, a_purge_over_another_topic_forgets_none) {
+    queues_open(LEAT_CLOCK_MANUAL, 1);
+    leat_topic *t;
+    ok(leat_topic_open(mq, "t", &(leat_topic_options){ .dedup_window_ms = HOUR }, &t));
+    q = queues_make("q", &(leat_queue_options){ .topic = "t", .start = LEAT_EARLIEST });
+    cr_assert_eq(repeats(q, "a", NULL), 0);
+    ok(leat_queue_purge(q, NULL));
+    cr_assert_eq(repeats(q, "a", NULL), 1);
     ok(leat_close_all(mq, 0));
 }
 
@@ -134,6 +205,11 @@ Test(queue_dedup, a_restart_and_a_kill_forget_nothing, .init = make_dir, .fini =
     }
 }
 
+static void ack_all(void) {
+    while (leat_queue_receive(q, 0, &m, 1) == 1)
+        ok(leat_queue_ack(q, &m));
+}
+
 // What is done would go with its segment, and its id with it at the next open.
 Test(queue_dedup, a_segment_stays_as_long_as_its_ids_are_remembered) {
     for (int altered = 0; altered < 2; altered++) {
@@ -141,7 +217,7 @@ Test(queue_dedup, a_segment_stays_as_long_as_its_ids_are_remembered) {
         q = queues_make("q", &(leat_queue_options){ .dedup_window_ms = HOUR });
         cr_assert_eq(repeats(q, "a", NULL), 0);
         queues_send_n(q, OVER_A_SEGMENT, BIG);
-        ok(leat_queue_purge(q, NULL));
+        ack_all();
         cr_assert_eq(begin_of(q), 0);
         queues_crash(LEAT_KILL);
         q = queues_make("q", NULL);
@@ -166,11 +242,16 @@ Test(queue_dedup, what_stayed_for_its_ids_goes_without_another_call) {
     q = queues_make("q", &(leat_queue_options){ .dedup_window_ms = HOUR });
     cr_assert_eq(repeats(q, "a", NULL), 0);
     queues_send_n(q, OVER_A_SEGMENT, BIG);
-    ok(leat_queue_purge(q, NULL));
+    ack_all();
     ok(leat_clock_advance(mq, HOUR - 1));
     cr_assert_eq(begin_of(q), 0);
     ok(leat_clock_advance(mq, 1));
     cr_assert(begin_of(q) > 500, "begin %d", (int)begin_of(q));
+    cr_assert_eq(repeats(q, "b", NULL), 0);
+    queues_send_n(q, OVER_A_SEGMENT, BIG);
+    int64_t begin = begin_of(q);
+    ok(leat_queue_purge(q, NULL)); // no id keeps what was purged
+    cr_assert(begin_of(q) > begin, "begin %d", (int)begin_of(q));
     ok(leat_close_all(mq, 0));
 }
 
