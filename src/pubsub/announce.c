@@ -33,7 +33,9 @@ int lt_announce(leat_topic *t) {
     s->fn = announce_hear;
     s->ctx = t;
     s->exact = true;
-    int rc = lt_tap_start(s, t, -1, LEAT_END, &defaults);
+    int rc = lt_tap_make(s, t, -1, LEAT_END, &defaults);
+    if (rc == 0)
+        rc = lt_tap_start(s);
     if (rc == 0)
         t->announcer = s;
     else

@@ -71,7 +71,7 @@ static int next_wait_locked(leat_subscription *s, int64_t timeout_ms, leat_messa
     int64_t until = rc == 0 && timeout_ms != 0 ? lt_add_ms(lt_now_ns(s->mq), timeout_ms) : 0;
     for (bool first = true; rc == 0 && timeout_ms != 0; first = false) {
         q->sleeps = !first;
-        if (q->sleeps)
+        if (q->sleeps && !s->tap)
             lt_waiter_arm(s->mq, &q->waiter);
         lt_unlock(&q->lock);
         if (first)
@@ -80,6 +80,8 @@ static int next_wait_locked(leat_subscription *s, int64_t timeout_ms, leat_messa
             rc = lt_wait(s->mq, &q->waiter, until);
         lt_lock(&q->lock);
         q->sleeps = false;
+        if (s->tap) // the bell does not wait for the lock: so before it is asked to ring
+            lt_waiter_arm(s->mq, &q->waiter);
         int got = rc == 0 || rc == LEAT_ETIMEDOUT ? next_take_locked(s, m) : 0;
         rc = got != 0 ? got : rc;
     }
@@ -109,7 +111,7 @@ static void next_rest_locked(leat_subscription *s, int rc) {
     if (q->over || lt_mailbox_count(&q->box) > 0 || (s->tap && rc != 0))
         return;
     lt_beacon_lower(&q->beacon);
-    if (lt_queued_waiting(q) > 0 || atomic_load(&s->mq->shut))
+    if ((s->tap ? lt_tap_has_news(s->tap) : lt_queued_waiting(q) > 0) || atomic_load(&s->mq->shut))
         lt_beacon_raise(&q->beacon);
 }
 

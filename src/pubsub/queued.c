@@ -28,7 +28,9 @@ uint64_t lt_queued_waiting(struct lt_queued *q) {
 
 // Whether who drains has something to wait for.
 static bool queued_goes_on(struct lt_queued *q) {
-    return lt_queued_waiting(q) > 0 && !(q->owner->tap && q->owner->tap->stuck);
+    if (!q->owner->tap)
+        return lt_queued_waiting(q) > 0;
+    return (q->stop_after == 0 || q->taken < q->stop_after) && lt_tap_drains(q->owner->tap);
 }
 
 static bool queued_is_over(const struct lt_queued *q) {
@@ -291,8 +293,9 @@ static int queued_round(leat_subscription *s, struct lt_queued *q) {
     struct lt_mail hand[QUEUED_ROUND];
     int sum = 0;
     if (s->tap) {
-        sum = lt_tap_round_locked(s->tap, QUEUED_ROUND);
-        if (!queued_goes_on(q))
+        if (!q->sealed || queued_goes_on(q))
+            sum = lt_tap_round_locked(s->tap, QUEUED_ROUND);
+        if (q->sealed && !queued_goes_on(q))
             queued_tell_drainer(s->mq, q);
         return sum;
     }
@@ -349,8 +352,8 @@ static void queued_drain(leat_subscription *s, int64_t drain_ms) {
     lt_lock(&q->lock);
     q->sealed = true;
     queued_wake_line(mq, q);
-    if (s->tap) { // it tries once more what failed
-        s->tap->stuck = false;
+    if (s->tap) {
+        lt_tap_drain_locked(s->tap);
         lt_queued_ring(s);
     }
     while (queued_goes_on(q) && rc == 0) {
@@ -456,7 +459,7 @@ int lt_queued_begin(leat_subscription *s, const leat_subscription_options *o) {
     s->queued = q;
     s->child.busy = queued_child_busy;
     s->child.shut = queued_child_shut;
-    if (!q->pulled && !q->errand.polled) // to have the thread; there is nothing to tell
+    if (!q->pulled && !q->errand.polled && !s->tap) // to have the thread; there is nothing to tell
         rc = lt_errand_post(mq, &q->errand);
     return rc;
 no_waiter:

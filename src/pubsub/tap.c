@@ -8,6 +8,15 @@ enum { TAP_RUN = 64 }; // messages of a partition before another one has its tur
 
 // ---- parts
 
+static int64_t tap_end(const struct lt_partition *p) {
+    return atomic_load_explicit(&p->end, memory_order_acquire);
+}
+
+// Has the topic got partitions that were not taken in?
+static bool tap_has_grown(const struct lt_tap *tap) {
+    return tap->only < 0 && tap->count != atomic_load(&tap->topic->partitions);
+}
+
 // Locks: the queued's, or nobody has found it yet.
 static int tap_add(struct lt_tap *tap, int32_t number, int64_t offset) {
     struct lt_mem *mem = &tap->s->mq->mem;
@@ -26,47 +35,62 @@ static int tap_add(struct lt_tap *tap, int32_t number, int64_t offset) {
 
 // Takes the partitions in that the topic has got since, from their begin.
 static int tap_catch_up(struct lt_tap *tap) {
-    if (tap->only >= 0 || tap->count == atomic_load(&tap->topic->partitions))
+    if (!tap_has_grown(tap))
         return 0;
     struct lt_queued *q = tap->s->queued;
     int rc = 0;
     lt_lock(&q->lock);
-    while (rc == 0 && tap->count < atomic_load(&tap->topic->partitions))
+    while (rc == 0 && tap_has_grown(tap)) {
         rc = tap_add(tap, tap->count, 0);
+        if (rc == 0 && q->sealed)
+            tap->part[tap->count - 1].until = tap_end(tap->part[tap->count - 1].cursor.p);
+    }
     lt_unlock(&q->lock);
     return rc;
 }
 
-static int64_t tap_end(const struct lt_partition *p) {
-    return atomic_load_explicit(&p->end, memory_order_acquire);
-}
-
 // ---- looking
 
-static void tap_lose(struct lt_tap *tap, struct lt_tap_part *part, int64_t to) {
+// What lies before the cursor, from `from` on, was lost.
+static void tap_lose(struct lt_tap *tap, struct lt_tap_part *part, int64_t from) {
     struct lt_queued *q = tap->s->queued;
     lt_lock(&q->lock);
-    tap->lost += (uint64_t)(to - part->cursor.offset);
-    tap->dropped += (uint64_t)(to - part->cursor.offset);
-    part->at = to;
+    tap->lost += (uint64_t)(part->cursor.offset - from);
+    tap->dropped += (uint64_t)(part->cursor.offset - from);
+    part->at = part->cursor.offset;
     lt_unlock(&q->lock);
-    lt_cursor_seek(&part->cursor, to);
 }
 
-// Returns  as lt_cursor_find. What retention took, and what is damaged, is counted as lost.
+// Nothing is there below `end`: say so.
+static void tap_rest(struct lt_tap *tap, struct lt_tap_part *part, int64_t end) {
+    struct lt_queued *q = tap->s->queued;
+    part->seen = end;
+    if (part->at >= end)
+        return;
+    lt_lock(&q->lock);
+    part->at = end;
+    lt_unlock(&q->lock);
+}
+
+// Returns  as lt_cursor_find. What retention took, also while this looks, and what is damaged, is
+// counted as lost.
 static int tap_look(struct lt_tap *tap, struct lt_tap_part *part) {
     for (;;) {
         int64_t begin = atomic_load(&part->cursor.p->begin), end = tap_end(part->cursor.p);
-        if (part->cursor.offset < begin)
-            tap_lose(tap, part, begin);
-        if (lt_cursor_stands(&part->cursor, end))
+        int64_t from = part->cursor.offset;
+        if (from >= begin && lt_cursor_stands(&part->cursor, end))
             return 1;
+        if (from < begin)
+            lt_cursor_seek(&part->cursor, begin);
         int rc = lt_cursor_find(&part->cursor, end);
+        if (rc == LEAT_ECORRUPT)
+            lt_cursor_seek(&part->cursor, part->cursor.offset + 1);
+        if (part->cursor.offset > from)
+            tap_lose(tap, part, from);
         if (rc == 0)
-            part->seen = end;
+            tap_rest(tap, part, end);
         if (rc != LEAT_ECORRUPT)
             return rc;
-        tap_lose(tap, part, part->cursor.offset + 1);
     }
 }
 
@@ -77,10 +101,18 @@ static void tap_turn(struct lt_tap *tap) {
 
 // Asks for a ring. Returns  whether there is news already.
 static bool tap_arm(struct lt_tap *tap) {
-    bool there = tap->only < 0 && tap->count != atomic_load(&tap->topic->partitions);
+    bool there = tap_has_grown(tap);
     for (int32_t i = 0; i < tap->count; i++)
         there |= lt_partition_arm(tap->part[i].cursor.p, tap->part[i].seen);
     return there;
+}
+
+// Something failed: the next append, wherever it is, rings.
+static void tap_arm_all(struct lt_tap *tap) {
+    for (int32_t i = 0; tap->only < 0 && i < atomic_load(&tap->topic->partitions); i++)
+        (void)lt_partition_arm(lt_topic_part(tap->topic, i), INT64_MAX);
+    if (tap->only >= 0)
+        (void)lt_partition_arm(tap->part[0].cursor.p, INT64_MAX);
 }
 
 static int tap_find(struct lt_tap *tap) {
@@ -97,15 +129,6 @@ static int tap_find(struct lt_tap *tap) {
     return rc;
 }
 
-// Nothing is there: say so.
-static void tap_rest(struct lt_tap *tap) {
-    struct lt_queued *q = tap->s->queued;
-    lt_lock(&q->lock);
-    for (int32_t i = 0; i < tap->count; i++)
-        tap->part[i].at = tap->part[i].seen;
-    lt_unlock(&q->lock);
-}
-
 int lt_tap_find(struct lt_tap *tap) {
     leat *mq = tap->s->mq;
     int rc = lt_begin(mq, LT_CALL_CB);
@@ -114,8 +137,6 @@ int lt_tap_find(struct lt_tap *tap) {
     do
         rc = tap_find(tap);
     while (rc == 0 && tap_arm(tap));
-    if (rc == 0)
-        tap_rest(tap);
     return lt_end(mq, rc);
 }
 
@@ -176,8 +197,10 @@ int lt_tap_round_locked(struct lt_tap *tap, int max) {
         lt_unlock(&q->lock);
         rc = lt_tap_find(tap);
         lt_lock(&q->lock);
-        if (rc == 1 && !q->closed)
-            rc = lt_tap_take_locked(tap, LT_PIN_POLL, &m) == 0;
+        if (rc == 1 && !q->closed) {
+            rc = lt_tap_take_locked(tap, LT_PIN_POLL, &m);
+            rc = rc == 0 ? 1 : rc;
+        }
         if (rc != 1 || q->closed)
             break;
         q->taken++;
@@ -187,8 +210,12 @@ int lt_tap_round_locked(struct lt_tap *tap, int max) {
         lt_lock(&q->lock);
     }
     tap->stuck = rc < 0;
-    if (rc < 0 && rc != LEAT_ECLOSED && rc != LEAT_EGONE) // the next append has it try again
+    if (rc < 0 && rc != LEAT_ECLOSED && rc != LEAT_EGONE) { // the next append has it try again
+        lt_unlock(&q->lock);
         lt_say(s->mq, LEAT_LOG_WARNING, "tap of topic %s: %s", tap->topic->name, leat_errmsg());
+        tap_arm_all(tap);
+        lt_lock(&q->lock);
+    }
     return n;
 }
 
@@ -201,6 +228,24 @@ uint64_t lt_tap_waiting(const struct lt_tap *tap) {
     for (int32_t i = tap->count; tap->only < 0 && i < atomic_load(&tap->topic->partitions); i++)
         sum += (uint64_t)tap_end(lt_topic_part(tap->topic, i)); // they are not taken in yet
     return sum;
+}
+
+void lt_tap_drain_locked(struct lt_tap *tap) {
+    tap->stuck = false; // it tries once more what failed
+    tap->fresh = atomic_load(&tap->topic->partitions);
+    for (int32_t i = 0; i < tap->count; i++)
+        tap->part[i].until = tap_end(tap->part[i].cursor.p);
+}
+
+bool lt_tap_drains(const struct lt_tap *tap) {
+    bool owes = tap->only < 0 && tap->count < tap->fresh;
+    for (int32_t i = 0; i < tap->count; i++)
+        owes |= tap->part[i].at < tap->part[i].until;
+    return owes && !tap->stuck;
+}
+
+bool lt_tap_has_news(const struct lt_tap *tap) {
+    return lt_tap_waiting(tap) > 0 || tap_has_grown(tap) || atomic_load(&tap->topic->gone);
 }
 
 // ---- beginning and end
@@ -270,16 +315,23 @@ static int tap_check(const leat_subscription_options *o) {
     return lt_check_reserved("leat_subscription_options", o->reserved, 8);
 }
 
-int lt_tap_start(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
-                 const leat_subscription_options *o) {
+int lt_tap_make(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
+                const leat_subscription_options *o) {
     int rc = tap_open(s, t, partition, from);
-    if (rc == 0)
-        rc = lt_queued_begin(s, o);
-    if (rc != 0)
-        return rc;
-    lt_bell_add(&t->bell, &s->tap->ear);
-    lt_queued_ring(s); // for what is there; from here on fn is called
-    return 0;
+    return rc == 0 ? lt_queued_begin(s, o) : rc;
+}
+
+// The errand, as soon as it is posted, calls fn, which may close s: so it waits for the lock.
+int lt_tap_start(leat_subscription *s) {
+    struct lt_queued *q = s->queued;
+    int rc = 0;
+    lt_lock(&q->lock);
+    lt_bell_add(&s->tap->topic->bell, &s->tap->ear);
+    if (!q->pulled)
+        rc = lt_errand_post(s->mq, &q->errand); // for what is there
+    q->closed = rc != 0;                        // it was posted all the same
+    lt_unlock(&q->lock);
+    return rc;
 }
 
 int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat_message_fn fn, void *ctx,
@@ -306,13 +358,17 @@ int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat_message_
     s->ctx = ctx;
     s->on_end = o->on_end;
     s->exact = true;
-    *out = s;
-    lt_child_add(t->mq, &s->child); // before fn may close it
-    rc = lt_tap_start(s, t, partition, from, o);
-    if (rc != 0) {
+    leat *mq = t->mq;
+    rc = lt_tap_make(s, t, partition, from, o);
+    if (rc == 0) {
+        *out = s;
+        lt_child_add(mq, &s->child); // before fn may close it
+        rc = lt_tap_start(s);
+        if (rc == 0)
+            return 0;
         *out = NULL;
-        lt_child_remove(t->mq, &s->child);
-        lt_subscription_drop(s);
+        lt_child_remove(mq, &s->child);
     }
+    lt_subscription_drop(s);
     return rc;
 }

@@ -16,8 +16,9 @@
 
 struct lt_tap_part {
     struct lt_cursor cursor;
-    int64_t seen; // where the partition ended when nothing more was found
-    int64_t at;   // all below was given, lost, or never was; for others to see
+    int64_t seen;  // where the partition ended when nothing more was found
+    int64_t at;    // all below was given, lost, or never was; for others to see
+    int64_t until; // a drain waits for at to be there
 };
 
 struct lt_tap {
@@ -31,15 +32,19 @@ struct lt_tap {
     int32_t run;   // so many came out of it in a row
     uint64_t lost; // since the last one was given: gone before they were read, or damaged
     uint64_t dropped;
-    bool stuck;                // the last look failed
+    bool stuck;                // the last round failed
+    int32_t fresh;             // so many partitions a drain waits for; it sets their until
     struct lt_segment *pinned; // the segment that token pins, borrowed from the token
     uint64_t token;            // of what fn sees; 0: none
 };
 
-// lt_tap_start makes s, which nobody has found yet, a tap that gives what there is.
+// lt_tap_make makes s, which nobody has found yet, a tap.
 // Returns  LEAT_ERANGE, LEAT_EINVAL (`from`), LEAT_EIO, LEAT_ENOMEM: it is to be dropped.
-int lt_tap_start(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
-                 const leat_subscription_options *o);
+int lt_tap_make(leat_subscription *s, leat_topic *t, int32_t partition, int64_t from,
+                const leat_subscription_options *o);
+// lt_tap_start has it give what there is: fn may have closed s on return, which is touched no more.
+// Returns  LEAT_ENOMEM: there is no thread to be had, fn was not called, it is to be dropped.
+int lt_tap_start(leat_subscription *s);
 // lt_tap_deafen: on return the bell does not ring for it any more; twice is once. NULL is fine, as
 // in the next two.
 void lt_tap_deafen(struct lt_tap *tap);
@@ -62,5 +67,12 @@ int lt_tap_round_locked(struct lt_tap *tap, int max);
 
 // lt_tap_waiting is how many there may be still. Locks: the queued's.
 uint64_t lt_tap_waiting(const struct lt_tap *tap);
+// lt_tap_has_news tells whether lt_tap_find may say something else than 0. Locks: the queued's.
+bool lt_tap_has_news(const struct lt_tap *tap);
+
+// lt_tap_drain_locked notes where the partitions end, and lt_tap_drains tells whether what is below
+// is still to be given, and may be. Locks: the queued's, which is sealed.
+void lt_tap_drain_locked(struct lt_tap *tap);
+bool lt_tap_drains(const struct lt_tap *tap);
 
 #endif
