@@ -157,6 +157,10 @@ void lt_queue_plan(leat_queue *q);
 void lt_queue_drop_lease(leat_queue *q, struct lt_lease *lease);
 void lt_queue_trace(leat_queue *q, const char *event, uint32_t partition, int64_t offset, int rc);
 
+// ---- counts.c
+// lt_queue_available is how many messages could be handed out now. Locks: the queue's.
+uint64_t lt_queue_available(const leat_queue *q);
+
 // ---- settings.c
 // lt_settings_check checks a queue's options.
 int lt_settings_check(const char *name, const leat_queue_options *o);
@@ -177,8 +181,6 @@ int lt_settings_read(leat *mq, const struct lt_note *note, char name[250], uint3
 int lt_queue_restore_state(leat_queue *q);
 
 // ---- deliver.c
-// lt_queue_available is how many messages could be handed out now. Locks: the queue's.
-uint64_t lt_queue_available(const leat_queue *q);
 // lt_queue_receive_until is leat_queue_receive of one message, for ever, until *quit is set and
 // lt_queue_wake_all called: then it returns 0.
 int lt_queue_receive_until(leat_queue *q, const atomic_bool *quit, leat_message *m);
