@@ -1285,7 +1285,7 @@ LEAT_API int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat
 // leat_subscription_stats. A topic with .announce_on is, the other way round, published: each
 // record on that channel, with its offset and partition, on the callback thread, or in
 // leat_dispatch; there LEAT_BLOCK is LEAT_FAIL, as in any callback. Returns  LEAT_EINVAL: also if
-// what is stored would be heard again; LEAT_EGONE, LEAT_EREADONLY. Owns     *out is ended by
+// what is stored would be heard again; LEAT_EGONE, LEAT_EACCESS. Owns     *out is ended by
 // leat_subscription_close. Threads  [any] [cb]
 LEAT_API int leat_channel_record(leat *mq, const char *pattern, leat_topic *into,
                                  leat_subscription **out);

@@ -142,10 +142,14 @@ int lt_pin_end(leat *mq, uint64_t token, unsigned kinds) {
 
 void lt_pin_end_all(leat *mq) {
     struct lt_pins *pins = &mq->pins;
-    for (uint32_t slot = 0; slot < pins->used; slot++) {
-        lt_lock(&pins->lock);
-        struct pins_slot *s = lt_stretch_at(&pins->slots, slot);
-        struct lt_pinned *obj = s->obj ? pins_free_locked(pins, s, slot) : NULL;
+    bool more = true;
+    for (uint32_t slot = 0; more; slot++) {
+        struct lt_pinned *obj = NULL;
+        lt_lock(&pins->lock); // callbacks of subscriptions may still add some
+        more = slot < pins->used;
+        struct pins_slot *s = more ? lt_stretch_at(&pins->slots, slot) : NULL;
+        if (s && s->obj)
+            obj = pins_free_locked(pins, s, slot);
         lt_unlock(&pins->lock);
         if (obj)
             obj->drop(obj);

@@ -281,7 +281,7 @@ static int tap_open(leat_subscription *s, leat_topic *t, int32_t partition, int6
 }
 
 void lt_tap_deafen(struct lt_tap *tap) {
-    if (tap && lt_node_linked(&tap->ear.node))
+    if (tap) // whether it is in the list is for the bell's lock
         lt_bell_remove(&tap->topic->bell, &tap->ear);
 }
 
