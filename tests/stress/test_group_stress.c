@@ -48,14 +48,16 @@ enum phase { AWAY, POLLING, STALLED, BUSY }; // BUSY: the clock waits for its ne
 struct member {
     struct group *g;
     leat_consumer *c;
-    uint64_t me;
+    _Atomic uint64_t me;
     unsigned chance;
     bool out;                 // it was expelled, and did not poll since
     int64_t next[PARTITIONS]; // to be read; -1: not its own
     int64_t kept[PARTITIONS]; // where it stood when it was told to be revoked
     atomic_int phase;
     atomic_uint polls;
-    unsigned polls_seen; // by who moves the clock
+    unsigned polls_seen; // by who moves the clock, as the next two
+    int steps;           // since then, while it is at a poll
+    uint64_t late;       // whom `lates` has for it; 0: nobody
     _Atomic(const char *) fault;
     char detail[160];
 };
@@ -75,15 +77,22 @@ static void complain(struct member *m, const char *what, int32_t partition, int6
 
 // ---- what a member is told
 
-static atomic_bool stalls[1 << 16]; // by identity: it may be out and not know it
+// By identity: it may be out and not know it. stalls: it wants to. lates: it is about to poll, but
+// has not had the processor for so long that it may be expelled.
+static atomic_bool stalls[1 << 16], lates[1 << 16];
 
 static atomic_bool *stalls_of(uint64_t who) {
     return &stalls[who % (sizeof stalls / sizeof *stalls)];
 }
 
+static atomic_bool *lates_of(uint64_t who) {
+    return &lates[who % (sizeof lates / sizeof *lates)];
+}
+
 static void take(struct member *m, const leat_event *e) {
     uint64_t before = atomic_exchange(&m->g->owner[e->partition], m->me);
-    if (before != 0 && before != m->me && !atomic_load(stalls_of(before)))
+    if (before != 0 && before != m->me && !atomic_load(stalls_of(before)) &&
+        !atomic_load(lates_of(before)))
         complain(m, "has another owner", e->partition, (int64_t)before, e->offset);
     int64_t committed = atomic_load(&m->g->committed[e->partition]);
     if (e->offset != committed && e->offset != m->kept[e->partition])
@@ -270,6 +279,21 @@ static bool all_read(void) {
     return all;
 }
 
+// A poll takes no more than a step: more of them pass only while its thread does not run.
+static void look_for_late(struct member *m) {
+    unsigned polls = atomic_load(&m->polls);
+    bool at_it = polls == m->polls_seen && atomic_load(&m->phase) == POLLING;
+    m->polls_seen = polls;
+    m->steps = at_it ? m->steps + 1 : 0;
+    if (m->late && !at_it) {
+        atomic_store(lates_of(m->late), false);
+        m->late = 0;
+    } else if (!m->late && m->steps > INTERVAL_MS / STEP_MS / 2) {
+        m->late = m->me;
+        atomic_store(lates_of(m->late), true);
+    }
+}
+
 // Lets time pass, but not so fast that members that do poll are expelled: each has polled since the
 // last step, or is at it, or stalls because it wants to.
 static void pass(struct member *m) {
@@ -277,7 +301,7 @@ static void pass(struct member *m) {
         while (atomic_load(&m[i].phase) == BUSY && atomic_load(&m[i].polls) == m[i].polls_seen &&
                !m[i].fault)
             (void)sched_yield();
-        m[i].polls_seen = atomic_load(&m[i].polls);
+        look_for_late(&m[i]);
     }
     ok(leat_clock_advance(mq, STEP_MS));
 }
