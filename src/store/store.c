@@ -397,6 +397,7 @@ int leat_close_all(leat *mq, int64_t timeout_ms) {
     }
     if (rc != 0)
         return rc;
+    lt_pin_end_all(mq); // what callbacks held before the last of them was over
     lt_futures_free(mq);
     rc = leat_close(mq, timeout_ms);
     return rc != 0 ? rc : lost;

@@ -618,6 +618,49 @@ Test(subscription_queued, several_threads_lose_nothing_uncounted) {
     ok(leat_close(mq, 0));
 }
 
+// ---- held while all is closed
+
+struct queued_late {
+    leat *mq;
+    sem_t gate;
+    leat_message kept;
+    int rc;
+};
+
+static void queued_hold_late(leat_subscription *s, const leat_message *m, void *ctx) {
+    (void)s;
+    struct queued_late *late = ctx;
+    (void)sem_wait(&late->gate);
+    late->rc = leat_message_hold(late->mq, m, &late->kept);
+}
+
+static void *queued_open_gate(void *arg) {
+    struct queued_late *late = arg;
+    while (leat_channel_count(late->mq, "c") == 1) // until the close has taken it out
+        (void)sched_yield();
+    (void)sem_post(&late->gate);
+    return NULL;
+}
+
+Test(subscription_queued, close_all_ends_what_a_callback_holds_meanwhile) {
+    struct queued_late late = { .mq = mail_store(MAIL_THREADED), .rc = -1 };
+    leat_subscription *s;
+    pthread_t opener;
+    cr_assert_eq(sem_init(&late.gate, 0, 0), 0);
+    ok(leat_channel_subscribe(late.mq, "c", queued_hold_late, &late, &queued_roomy, &s));
+    gives(1, mail_say(late.mq, "c", "1"));
+    leat_subscription_stats st = { .waiting = 1 };
+    while (st.waiting > 0) { // until it stands at the gate
+        ok(leat_subscription_get_stats(s, &st, sizeof st));
+        (void)sched_yield();
+    }
+    cr_assert_eq(pthread_create(&opener, NULL, queued_open_gate, &late), 0);
+    ok(leat_close_all(late.mq, 0));
+    cr_assert_eq(pthread_join(opener, NULL), 0);
+    cr_assert_eq(late.rc, 0, "it was held after the views had been ended");
+    (void)sem_destroy(&late.gate);
+}
+
 // ---- a fork while messages wait
 
 Test(subscription_queued, a_forked_child_hears_nothing_and_frees_all) {
