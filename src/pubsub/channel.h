@@ -90,7 +90,7 @@ struct lt_channels {
     struct lt_mutex lock;        // guards every change of who listens
     struct lt_list recorders;    // struct lt_recorder; guarded by lock
     struct lt_mutex idle_lock;   // guards the way into `idle`: who waits looks at its word under it
-    struct lt_cond idle;         // the calls of some subscription have come down to 0
+    struct lt_cond idle;         // some subscription that is closed may have nobody at it
     _Atomic uint64_t no_publish; // sections of grace that were not one; relaxed
     struct lt_place
         place[LT_GRACE_PLACES]; // each belongs to the section of grace that has its number

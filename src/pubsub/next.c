@@ -4,7 +4,7 @@
 #include "pubsub/record.h"
 #include "pubsub/tap.h"
 
-// Returns  LEAT_EBUSY, ...; 0: s is the caller's until next_leave.
+// Checks that s is one to pull from. Returns  LEAT_EINVAL, ECLOSED and the like.
 static int next_enter(leat_subscription *s) {
     int rc = lt_enter(s ? s->mq : NULL, LT_CALL);
     if (rc != 0)

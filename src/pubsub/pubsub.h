@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 // pubsub: the door of this folder. A channel stores nothing: it is a list of who listens now, and a
-// call to each of them. leat_publish, leat_channel_subscribe and leat_subscription_close live here.
+// call to each of them. What leat.h has under "channel" lives here.
 #ifndef LT_PUBSUB_PUBSUB_H
 #define LT_PUBSUB_PUBSUB_H
 

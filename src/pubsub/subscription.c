@@ -20,8 +20,7 @@
 //                                  looks: P is at s                  C must leave the end to P,
 //     ... fn ...                                                     or wait for it
 //     place = next, or number - 1
-//     looks: CLOSED                                                  P ends it, or wakes C
-//     (AWAITED)
+//     looks: CLOSED                                                  P ends it or wakes C
 //
 //                                  |= CLOSED
 //                                  looks: nobody                     C ends it
