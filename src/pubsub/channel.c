@@ -2,9 +2,8 @@
 // The table, the lists, and publishing. See channel.h for the invariants.
 //
 // A publish: find the channel, walk its list, then the patterns by prefix. Its own price is two
-// counter steps of grace, and for each who hears it two steps of that subscription's word; and the
-// wall clock, which costs as much as all of the rest and is therefore read only when somebody hears
-// it.
+// counter steps of grace, and for each who hears it one step of the publish's place; and the wall
+// clock, which costs half of the rest and is therefore read only when somebody hears it.
 #include "leat_test.h"
 #include "pubsub/channel.h"
 
