@@ -2,7 +2,7 @@
 #include "log/format.h"
 
 #include "base/bytes.h"
-#include "base/copy.h"
+#include "log/copy.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 

@@ -4,6 +4,7 @@
 #ifndef LT_LOG_LOG_H
 #define LT_LOG_LOG_H
 
+#include "log/copy.h"
 #include "log/cursor.h"
 #include "log/partitioner.h"
 #include "log/topic.h"

@@ -2,7 +2,7 @@
 // message: views that outlive the call which gave them.
 #include "log/log.h"
 
-#include "base/copy.h"
+#include "log/copy.h"
 
 // A message of a channel callback is the publisher's own bytes, then holding it copies them; or it
 // is of a copy that waited for this subscription, which then stays. Makes *m refer to what stays.

@@ -32,7 +32,7 @@
 #ifndef LT_PUBSUB_CHANNEL_H
 #define LT_PUBSUB_CHANNEL_H
 
-#include "base/copy.h"
+#include "log/log.h"
 #include "base/core.h"
 #include "base/glob.h"
 #include "base/grace.h"

@@ -13,7 +13,7 @@
 #ifndef LT_PUBSUB_MAILBOX_H
 #define LT_PUBSUB_MAILBOX_H
 
-#include "base/copy.h"
+#include "log/log.h"
 
 struct lt_mail {
     struct lt_copy *copy;

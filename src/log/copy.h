@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 // copy: a message with bytes of its own, counted by those who have it. A channel makes one for all
 // who keep what was published, and leat_message_hold one of what is the publisher's.
-#ifndef LT_BASE_COPY_H
-#define LT_BASE_COPY_H
+#ifndef LT_LOG_COPY_H
+#define LT_LOG_COPY_H
 
 #include "base/mem.h"
 #include "base/pins.h"

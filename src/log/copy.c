@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/copy.h"
+#include "log/copy.h"
 
 #include "base/err.h"
 #include "base/list.h"
