@@ -38,8 +38,7 @@ enum { SENDS = 5000, CHANGES = 600, SEEDS = 2 }; // of each thread in a round; r
 enum { PUBLISHERS = 4, CHURNERS = 2, PULLERS = 2, DISPATCHERS = 2 };
 enum { WHO = 16 };                         // may publish: these, and those that call back
 enum { PLAIN = 4, BYE = 6, CHANNELS = 7 }; // of callbacks 4 and 5; for the end 6
-enum { KEYS = 4, NOTE = 56 };              // and none; bytes of a message
-enum { SLOTS = 24, EARS = 6000, HELD = 64 };
+enum { KEYS = 4, NOTE = 56, SLOTS = 24, EARS = 6000, HELD = 64 }; // NOTE: bytes of a message
 
 enum round_end { END_ORDERLY, END_ALL, END_SHUTDOWN, ENDS };
 
@@ -248,17 +247,24 @@ static void release(leat_message *m, const struct note *was) {
         complain("released twice: %d", twice);
 }
 
+// What comes when it is over, nobody takes: it is ended with the store.
 static void hand_over(leat_message *m, const struct note *was) {
     (void)pthread_mutex_lock(&held.lock);
-    bool full = held.count == HELD;
-    if (!full) {
+    if (!held.over && held.count < HELD) {
         held.m[held.count] = *m;
         held.was[held.count++] = *was;
         (void)pthread_cond_signal(&held.cond);
+    } else if (!held.over) {
+        release(m, was);
     }
     (void)pthread_mutex_unlock(&held.lock);
-    if (full)
-        release(m, was);
+}
+
+static void held_end(void) {
+    (void)pthread_mutex_lock(&held.lock);
+    held.over = true;
+    (void)pthread_cond_signal(&held.cond);
+    (void)pthread_mutex_unlock(&held.lock);
 }
 
 static void *release_all(void *arg) {
@@ -596,8 +602,7 @@ static void join(struct crew *crew) {
 static void round_begin(bool polled) {
     leat_options o = { .callbacks = polled ? LEAT_CALLBACKS_POLL : 0 };
     cr_assert_eq(leat_open_memory(&o, &mq), 0, "%s", leat_errmsg());
-    ears = calloc(EARS, sizeof *ears);
-    cr_assert_not_null(ears);
+    cr_assert_not_null(ears = calloc(EARS, sizeof *ears));
     for (int w = 0; w < WHO; w++)
         for (int c = 0; c < CHANNELS; c++) {
             atomic_store(&begun[w][c], 0);
@@ -618,8 +623,8 @@ static void round_begin(bool polled) {
     (void)self();
 }
 
-// Ends the threads that look, dispatch and release. Publishes until those who wait have something.
-static void round_stop(struct crew *others, struct crew *releaser, int dispatchers) {
+// Ends the threads that look and dispatch. Publishes until those who wait have something.
+static void round_stop(struct crew *others, int dispatchers) {
     struct ear *bye = NULL;
     leat_subscription_options o = { .buffer = 4 };
     if (dispatchers && !atomic_load(&shut))
@@ -631,11 +636,6 @@ static void round_stop(struct crew *others, struct crew *releaser, int dispatche
         (void)publish(BYE);
     join(others);
     ear_close(bye, false, 0);
-    (void)pthread_mutex_lock(&held.lock);
-    held.over = true;
-    (void)pthread_cond_signal(&held.cond);
-    (void)pthread_mutex_unlock(&held.lock);
-    join(releaser);
 }
 
 static void round_end(void) {
@@ -651,8 +651,7 @@ static void round_end(void) {
 }
 
 static void come_and_go(bool polled, enum round_end how) {
-    struct crew work = { .count = 0 }, publishers = { .count = 0 }, others = { .count = 0 },
-                releaser = { .count = 0 };
+    struct crew work = { .count = 0 }, publishers = work, others = work, releaser = work;
     int dispatchers = polled ? DISPATCHERS : 0;
     round_begin(polled);
     halfway = PUBLISHERS * SENDS / 2;
@@ -675,12 +674,13 @@ static void come_and_go(bool polled, enum round_end how) {
     join(&work);
     for (int i = 0; i < SLOTS && how != END_ALL; i++)
         ear_close(atomic_exchange(&slot_ear[i], NULL), false, draw(2) ? LEAT_FOREVER : 0);
-    round_stop(&others, &releaser, dispatchers);
-    for (int i = 0; i < SLOTS; i++) // of callbacks that came last
-        if (how != END_ALL)
-            ear_close(atomic_exchange(&slot_ear[i], NULL), false, 0);
-        else
-            atomic_store(&slot_ear[i], NULL);
+    round_stop(&others, dispatchers);
+    for (int i = 0; i < SLOTS; i++) { // of callbacks that came last
+        struct ear *e = atomic_exchange(&slot_ear[i], NULL);
+        ear_close(how != END_ALL ? e : NULL, false, 0);
+    }
+    held_end();
+    join(&releaser);
     int rc = how == END_ORDERLY ? leat_close(mq, 0) : leat_close_all(mq, 0);
     cr_assert(rc == 0 || (rc > 0 && how == END_ALL), "%d: %s", rc, leat_errmsg());
     round_end();
