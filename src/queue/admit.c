@@ -50,7 +50,7 @@ int lt_queue_lease_room(leat_queue *q) {
 static bool admit_delay(leat_queue *q, const struct lt_queue_part *part, int64_t offset,
                         int64_t wait_ms) {
     const struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    uint32_t deliveries = sheet ? lt_ledger_load(&part->ledger, sheet, offset).deliveries : 0;
+    uint32_t deliveries = sheet ? lt_sheet_load(sheet, offset).deliveries : 0;
     return lt_leases_add(&q->leases, (uint32_t)part->p->number, offset, LT_LEASE_DELAYED,
                          lt_add_ms(lt_now_ns(q->mq), wait_ms), deliveries, 1) != NULL;
 }

@@ -47,8 +47,7 @@ static void dead_retry(leat_queue *q, struct lt_lease *lease) {
 static void dead_keep(leat_queue *q, struct lt_lease *lease) {
     struct lt_queue_part *part = lt_queue_part(q, lease->partition);
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, lease->offset);
-    int rc = lt_ledger_store_live(&part->ledger, sheet, lease->offset, LT_WORD_KEPT,
-                                  lease->deliveries, 0);
+    int rc = lt_sheet_store_live(sheet, lease->offset, LT_WORD_KEPT, lease->deliveries, 0);
     if (rc != 0) {
         dead_retry(q, lease);
         return;
@@ -119,8 +118,8 @@ static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
         lt_queue_drop_lease(q, lease);
         return;
     }
-    if (sent != 0 || lt_ledger_store_final(&part->ledger, lt_ledger_find(&part->ledger, offset),
-                                           offset, LT_WORD_DEAD) != 0) {
+    if (sent != 0 ||
+        lt_sheet_store_final(lt_ledger_find(&part->ledger, offset), offset, LT_WORD_DEAD) != 0) {
         dead_retry(q, lease);
         return;
     }

@@ -122,7 +122,7 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
         rc = lt_ledger_open(&part->ledger, part->cursor.seg, offset, true, &sheet);
     if (rc != 0)
         return rc;
-    struct lt_word word = lt_ledger_load(&part->ledger, sheet, offset);
+    struct lt_word word = lt_sheet_load(sheet, offset);
     if (word.state == LT_WORD_MOVING ||
         (q->set.deliveries_max > 0 && word.deliveries >= (uint32_t)q->set.deliveries_max)) {
         deliver_bury(q, part, word.deliveries);
@@ -134,7 +134,7 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
     rc = deliver_view(q, part, m);
     if (rc != 0)
         return rc;
-    rc = lt_ledger_store_live(&part->ledger, sheet, offset, LT_WORD_LIVE, deliveries, 0);
+    rc = lt_sheet_store_live(sheet, offset, LT_WORD_LIVE, deliveries, 0);
     if (rc != 0) {
         (void)lt_pin_end(q->mq, m->view, LT_PIN_VIEW);
         return rc;

@@ -87,7 +87,7 @@ static void explain_state(const struct explain *e) {
     const struct lt_sheet *sheet = lt_ledger_find(&e->part->ledger, e->offset);
     struct lt_word word = { 0 };
     if (sheet)
-        word = lt_ledger_load(&e->part->ledger, sheet, e->offset);
+        word = lt_sheet_load(sheet, e->offset);
     int state = lt_backlog_state(&e->part->backlog, e->offset);
     const struct lt_lease *lease = state == LT_WINDOW_HELD ? explain_find(e) : NULL;
     if (lease)

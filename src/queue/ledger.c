@@ -42,7 +42,8 @@ static int ledger_add(struct lt_ledger *l, const struct lt_segment *s, bool crea
         l->sheet = grown;
         l->room = room;
     }
-    struct lt_sheet sheet = { .base = s->base, .created_ms = s->created_ms, .uid = s->uid };
+    struct lt_sheet sheet = { .base = s->base, .created_ms = s->created_ms };
+    sheet.seed = lt_mix64(lt_mix64(s->uid) ^ l->queue_id);
     char suffix[16], path[LT_PATH_MAX];
     (void)snprintf(suffix, sizeof suffix, ".q%u", l->queue_id);
     lt_segment_path(path, l->p, s->base, suffix);
@@ -88,15 +89,14 @@ void lt_ledger_drop_below(struct lt_ledger *l, int64_t head, bool keep_dirty) {
     memmove(l->sheet, l->sheet + gone, l->count * sizeof *l->sheet);
 }
 
-static uint64_t ledger_key(const struct lt_ledger *l, const struct lt_sheet *sheet,
-                           int64_t offset) {
-    return lt_mix3(sheet->uid, l->queue_id, (uint64_t)offset);
+// lt_mix3 of the segment's uid, the queue's id and the offset.
+static uint64_t ledger_key(const struct lt_sheet *sheet, int64_t offset) {
+    return lt_mix64(sheet->seed ^ (uint64_t)offset);
 }
 
-struct lt_word lt_ledger_load(const struct lt_ledger *l, const struct lt_sheet *sheet,
-                              int64_t offset) {
-    return lt_word_read(lt_words_load(&sheet->words, (uint64_t)(offset - sheet->base)),
-                        ledger_key(l, sheet, offset));
+struct lt_word lt_sheet_load(const struct lt_sheet *sheet, int64_t offset) {
+    uint64_t raw = lt_words_load(&sheet->words, (uint64_t)(offset - sheet->base));
+    return raw ? lt_word_read(raw, ledger_key(sheet, offset)) : (struct lt_word){ 0 };
 }
 
 struct lt_sheet *lt_ledger_dirty(const struct lt_ledger *l, int64_t after) {
@@ -111,12 +111,12 @@ static int ledger_store(struct lt_sheet *sheet, int64_t offset, uint64_t word) {
     return lt_words_store(&sheet->words, (uint64_t)(offset - sheet->base), word);
 }
 
-int lt_ledger_store_final(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state) {
-    return ledger_store(sheet, offset, lt_word_final(state, ledger_key(l, sheet, offset)));
+int lt_sheet_store_final(struct lt_sheet *sheet, int64_t offset, int state) {
+    return ledger_store(sheet, offset, lt_word_final(state, ledger_key(sheet, offset)));
 }
 
-int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state,
-                         uint32_t deliveries, int64_t not_before_ms) {
+int lt_sheet_store_live(struct lt_sheet *sheet, int64_t offset, int state, uint32_t deliveries,
+                        int64_t not_before_ms) {
     uint64_t not_before = 0;
     if (not_before_ms != 0) {
         int64_t after; // the creation; in ms, because times in ns end in the year 2262
@@ -125,7 +125,7 @@ int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t of
         not_before = lt_word_not_before(lt_add_ms(0, after < 0 ? 0 : after), 0);
     }
     return ledger_store(sheet, offset,
-                        lt_word_live(state, deliveries, not_before, ledger_key(l, sheet, offset)));
+                        lt_word_live(state, deliveries, not_before, ledger_key(sheet, offset)));
 }
 
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word) {
@@ -146,7 +146,7 @@ int lt_ledger_behind(struct lt_ledger *l, const struct lt_segment *s, int64_t fr
         return rc == LEAT_ENOENT ? 0 : rc;
     int64_t end = s->base + (int64_t)(sheet->words.allocated / 8);
     for (int64_t offset = from; offset < end; offset++)
-        if (lt_ledger_load(l, sheet, offset).state != LT_WORD_UNTOUCHED)
+        if (lt_sheet_load(sheet, offset).state != LT_WORD_UNTOUCHED)
             *past = offset + 1;
     if (l->count > before) { // opened for this alone
         lt_words_close(&sheet->words);

@@ -12,8 +12,8 @@
 struct lt_sheet {
     int64_t base; // of its segment, as are the next two
     int64_t created_ms;
-    uint64_t uid;
-    bool dirty; // words were stored since the last sync of it began
+    uint64_t seed; // of the keys of its words: of the segment's uid and the queue's id
+    bool dirty;    // words were stored since the last sync of it began
     struct lt_words words;
 };
 
@@ -46,14 +46,13 @@ void lt_ledger_drop_below(struct lt_ledger *l, int64_t head, bool keep_dirty);
 // NULL.
 struct lt_sheet *lt_ledger_dirty(const struct lt_ledger *l, int64_t after);
 
-struct lt_word lt_ledger_load(const struct lt_ledger *l, const struct lt_sheet *sheet,
-                              int64_t offset);
-// lt_ledger_store_final and _store_live store the word of an offset.
+struct lt_word lt_sheet_load(const struct lt_sheet *sheet, int64_t offset);
+// lt_sheet_store_final and _store_live store the word of an offset.
 // Returns  LEAT_EIO, LEAT_ENOSPC: only where words are not mapped; nothing changed.
-int lt_ledger_store_final(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state);
+int lt_sheet_store_final(struct lt_sheet *sheet, int64_t offset, int state);
 // not_before_ms: wall time, 0: at once.
-int lt_ledger_store_live(struct lt_ledger *l, struct lt_sheet *sheet, int64_t offset, int state,
-                         uint32_t deliveries, int64_t not_before_ms);
+int lt_sheet_store_live(struct lt_sheet *sheet, int64_t offset, int state, uint32_t deliveries,
+                        int64_t not_before_ms);
 // lt_sheet_due_ms is the wall time that a word's not_before means.
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word);
 

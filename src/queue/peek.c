@@ -22,7 +22,7 @@ struct peek_leased { // of a lease, what is needed to sort
 
 static struct lt_word peek_word(const struct lt_queue_part *part, int64_t offset) {
     const struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    return sheet ? lt_ledger_load(&part->ledger, sheet, offset) : (struct lt_word){ 0 };
+    return sheet ? lt_sheet_load(sheet, offset) : (struct lt_word){ 0 };
 }
 
 // Copies out the message that the cursor has found. Returns  1, or an error.

@@ -96,8 +96,7 @@ static int redrive_revive(leat_queue *q, struct lt_queue_part *part, struct lt_c
         rc = lt_queue_rejoin(q, part, offset, record, true);
     if (rc != 0)
         return rc;
-    rc = lt_ledger_store_live(&part->ledger, lt_ledger_find(&part->ledger, offset), offset,
-                              LT_WORD_LIVE, 0, 0);
+    rc = lt_sheet_store_live(lt_ledger_find(&part->ledger, offset), offset, LT_WORD_LIVE, 0, 0);
     if (rc != 0) { // it is in nobody's way, as before
         (void)lt_backlog_hold(&part->backlog, offset);
         lt_backlog_leave(&part->backlog, offset);
@@ -126,7 +125,7 @@ static int redrive_enter(struct redrive *r, struct lt_queue_part *part, struct l
     if (rc != 0)
         return rc;
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    uint32_t deliveries = lt_ledger_load(&part->ledger, sheet, offset).deliveries;
+    uint32_t deliveries = lt_sheet_load(sheet, offset).deliveries;
     if (kept)
         q->kept--;
     else
@@ -146,7 +145,7 @@ static int redrive_look(struct redrive *r, struct lt_queue_part *part, struct lt
     bool kept = false;
     if (state == LT_WINDOW_HELD) {
         const struct lt_sheet *sheet = lt_ledger_find(&part->ledger, c->offset);
-        kept = sheet && lt_ledger_load(&part->ledger, sheet, c->offset).state == LT_WORD_KEPT;
+        kept = sheet && lt_sheet_load(sheet, c->offset).state == LT_WORD_KEPT;
     }
     if (kept && r->in_place) {
         int rc = redrive_revive(q, part, c);
@@ -254,8 +253,7 @@ static int redrive_settle(struct redrive *r, struct redrive_one *one) {
     lt_queue_follow(q, part);
     if (offset >= part->window.head) { // else it was given back, or purged, meanwhile
         if (one->sent)
-            rc = lt_ledger_store_final(&part->ledger, lt_ledger_find(&part->ledger, offset), offset,
-                                       LT_WORD_DONE);
+            rc = lt_sheet_store_final(lt_ledger_find(&part->ledger, offset), offset, LT_WORD_DONE);
         if (!one->sent || rc != 0) {
             if (one->kept)
                 q->kept++;

@@ -84,7 +84,7 @@ static int restore_offset(leat_queue *q, struct lt_queue_part *part, int64_t off
                           const struct lt_segment *s, const struct lt_sheet *sheet) {
     struct lt_word word = { 0 };
     if (sheet)
-        word = lt_ledger_load(&part->ledger, sheet, offset);
+        word = lt_sheet_load(sheet, offset);
     switch (word.state) {
     case LT_WORD_DONE:
     case LT_WORD_DEAD:

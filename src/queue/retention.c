@@ -99,13 +99,12 @@ static int retention_end(leat_queue *q, struct lt_queue_part *part, struct lt_se
     if (rc != 0)
         return rc;
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    struct lt_word word = lt_ledger_load(&part->ledger, sheet, offset);
+    struct lt_word word = lt_sheet_load(sheet, offset);
     bool move = q->set.dead_letter_expired && q->dead;
     if (move) // from here on a crash moves it again, and nobody gets it
-        rc = lt_ledger_store_live(&part->ledger, sheet, offset, LT_WORD_MOVING, word.deliveries,
-                                  LT_MOVING_EXPIRED);
+        rc = lt_sheet_store_live(sheet, offset, LT_WORD_MOVING, word.deliveries, LT_MOVING_EXPIRED);
     else
-        rc = lt_ledger_store_final(&part->ledger, sheet, offset, LT_WORD_EXPIRED);
+        rc = lt_sheet_store_final(sheet, offset, LT_WORD_EXPIRED);
     if (rc != 0)
         return rc;
     if (lease)

@@ -72,8 +72,8 @@ static int settle_store_live(leat_queue *q, const struct lt_lease *lease, uint32
     int64_t not_before = 0;
     if (delay_ms > 0 && __builtin_add_overflow(lt_wall_ms(q->mq), delay_ms, &not_before))
         not_before = INT64_MAX;
-    return lt_ledger_store_live(l, lt_ledger_find(l, lease->offset), lease->offset, LT_WORD_LIVE,
-                                deliveries, not_before);
+    return lt_sheet_store_live(lt_ledger_find(l, lease->offset), lease->offset, LT_WORD_LIVE,
+                               deliveries, not_before);
 }
 
 // Makes a leased or lapsed message available at once.
@@ -143,7 +143,7 @@ static int settle_ack(leat_queue *q, struct lt_lease *lease) {
     struct lt_queue_part *part = settle_part(q, lease);
     int64_t offset = lease->offset;
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    int rc = lt_ledger_store_final(&part->ledger, sheet, offset, LT_WORD_DONE);
+    int rc = lt_sheet_store_final(sheet, offset, LT_WORD_DONE);
     if (rc != 0)
         return rc;
     lt_queue_trace(q, "ack", lease->partition, offset, 0);
@@ -189,8 +189,8 @@ static int settle_reject(leat_queue *q, struct lt_lease *lease, const struct lt_
     if (rc != 0)
         return rc;
     // Its count does not say that it is dead, so the word must.
-    rc = lt_ledger_store_live(l, lt_ledger_find(l, lease->offset), lease->offset,
-                              q->dead ? LT_WORD_MOVING : LT_WORD_KEPT, lease->deliveries, 0);
+    rc = lt_sheet_store_live(lt_ledger_find(l, lease->offset), lease->offset,
+                             q->dead ? LT_WORD_MOVING : LT_WORD_KEPT, lease->deliveries, 0);
     if (rc != 0) {
         lt_reason_drop(q, lease);
         return rc;
