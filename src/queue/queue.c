@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-enum { QUEUE_VISIBILITY_MS = 30000 };
+// Segments of a queue's own topic in memory: what is done goes by whole segments, and is used again
+// while it is in a cache.
+enum { QUEUE_VISIBILITY_MS = 30000, QUEUE_SEGMENT_BYTES = 1 << 20 };
 
 // ---- small things that the other files share
 
@@ -201,6 +203,11 @@ leat_queue *lt_queue_find(leat *mq, const char *name) {
     return NULL;
 }
 
+static void queue_set(leat_queue *q, const struct lt_queue_settings *set) {
+    q->set = *set;
+    atomic_store_explicit(&q->acks, set->acks ? set->acks : q->mq->acks, memory_order_relaxed);
+}
+
 // ---- what the manifest says
 
 static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **out) {
@@ -220,7 +227,7 @@ static int queue_read_note(leat *mq, const struct lt_note *note, leat_queue **ou
     leat_queue *q = queue_new(t, name, note->id);
     if (!q)
         return LEAT_ENOMEM;
-    q->set = set;
+    queue_set(q, &set);
     q->owns_topic = t->owned && strcmp(t->name, name) == 0;
     t->queues++;
     *out = q;
@@ -274,6 +281,7 @@ static int queue_topic_for(leat *mq, const char *name, const leat_queue_options 
         return lt_topic_set_dedup_window(same, o->dedup_window_ms > 0 ? o->dedup_window_ms : 0);
     } else {
         leat_topic_options to = { .partitions = o->partitions,
+                                  .segment_bytes = mq->dir ? 0 : QUEUE_SEGMENT_BYTES,
                                   .dedup_window_ms = o->dedup_window_ms };
         leat_topic_options full;
         int rc = lt_topic_check_options(&to, &full);
@@ -303,7 +311,7 @@ static int queue_make_over(leat_topic *t, const char *name, const leat_queue_opt
     leat_queue *q = rc == 0 ? queue_new(t, name, id) : NULL;
     if (!q)
         return rc != 0 ? rc : LEAT_ENOMEM;
-    q->set = *set;
+    queue_set(q, set);
     q->owns_topic = !o->topic;
     rc = queue_reserve_name(q);
     // What its own topic has already is of a queue that is gone.
@@ -364,7 +372,7 @@ static int queue_alter(leat_queue *q, const leat_queue_options *o) {
     if (rc != 0)
         return rc;
     lt_lock(&q->lock);
-    q->set = set;
+    queue_set(q, &set);
     q->dead = dead;
     if (q->release_at != LT_NEVER)
         q->release_at = 0; // for a window that was longer
@@ -472,9 +480,7 @@ int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata *md) {
         rc = lt_begin(q->mq, LT_CALL_CB);
     if (rc != 0)
         return rc;
-    lt_lock(&q->lock);
-    int32_t acks = q->set.acks ? q->set.acks : q->mq->acks;
-    lt_unlock(&q->lock);
+    int32_t acks = atomic_load_explicit(&q->acks, memory_order_relaxed);
     struct lt_send s = { .topic = q->topic, .record = r, .acks = acks, .where = &q->where };
     leat_metadata own;
     md = md ? md : &own;

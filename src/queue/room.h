@@ -101,6 +101,7 @@ struct leat_queue {
     struct lt_queue_settings set; // changed under both locks, read under either
     leat_queue *dead;
     struct lt_partitioner where;
+    _Atomic int32_t acks;    // what a send waits for; stored with set, read anywhere (relaxed)
     struct lt_mutex lock;    // guards all down to `planned`; a part's address stays
     struct lt_stretch parts; // struct lt_queue_part, see lt_queue_part
     int32_t count;           // of them; behind the topic's until lt_queue_catch_up
