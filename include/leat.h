@@ -975,7 +975,8 @@ typedef struct {
     int32_t acks;                  // of sends; 0: the store's
     int32_t deliveries_max;        // 0: unlimited; at most 4,095
     int32_t partitions;            // of its own topic; 0: 1
-    int64_t visibility_timeout_ms; // 0: 30 s; at most 366 days
+    int64_t visibility_timeout_ms; // 0: 30 s; at most 366 days; from 10 s on a lease may last up to
+                                   // 10 ms longer on the system clock
     int64_t delay_ms;              // no message is handed out before it is so old, by its timestamp
                                    // (one yet to come counts as now) and in the log's order; its
                                    // own .delay_ms goes first; at most 366 days; 0: none, or as it
@@ -1102,8 +1103,7 @@ LEAT_API int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata 
 //          nothing can ever come).
 // Owns     each message has a view, ended by settling or leat_message_release.
 // Threads  [any]
-// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or of
-// a
+// Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or
 //          delay, or the turn of a group.
 LEAT_API int leat_queue_receive(leat_queue *q, int64_t timeout_ms, leat_message *m, size_t max);
 

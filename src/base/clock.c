@@ -89,6 +89,12 @@ int64_t lt_now_ns(const leat *mq) {
     return clock_mono_ns(&mq->clock);
 }
 
+int64_t lt_ahead_ns(const leat *mq) {
+    const struct lt_clock *c = &mq->clock;
+    bool there = c->mode == LEAT_CLOCK_SYSTEM && c->os->ahead_ns;
+    return there ? c->os->ahead_ns(c->os) : clock_mono_ns(c);
+}
+
 int64_t lt_wall_ms(const leat *mq) {
     return clock_wall_ms(&mq->clock);
 }
@@ -220,19 +226,16 @@ void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns) {
     }
 }
 
-// Runs what is due, in order. Either agenda may be NULL. Returns  how many. *read is when it looked
-// at the clock, LT_NEVER if it did not.
-static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chores, int64_t *read) {
+// Runs what is due, in order. Either agenda may be NULL. Returns  how many.
+static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chores) {
     struct lt_clock *c = &mq->clock;
     int fired = 0;
-    *read = LT_NEVER;
     int64_t next = events ? atomic_load_explicit(&events->next, memory_order_relaxed) : LT_NEVER;
     if (chores && atomic_load_explicit(&chores->next, memory_order_relaxed) < next)
         next = atomic_load_explicit(&chores->next, memory_order_relaxed);
-    if (next == LT_NEVER)
+    if (next == LT_NEVER || next > lt_ahead_ns(mq))
         return 0;
     int64_t now = lt_now_ns(mq);
-    *read = now;
     if (next > now)
         return 0;
     lt_lock(&c->due_lock);
@@ -257,32 +260,19 @@ static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chor
     return fired;
 }
 
-static int clock_fire_mine(leat *mq, int64_t *read) {
+void lt_due_fire(leat *mq) {
     struct lt_clock *c = &mq->clock;
     // A chore may sync: not where a callback only looks.
     bool all = !lt_service_runs(&c->service) && !lt_in_callback();
-    return clock_fire(mq, &c->events, all ? &c->chores : NULL, read);
-}
-
-void lt_due_fire(leat *mq) {
-    int64_t read;
-    (void)clock_fire_mine(mq, &read);
-}
-
-int64_t lt_due_fire_now(leat *mq) {
-    int64_t read;
-    int fired = clock_fire_mine(mq, &read);
-    return fired > 0 || read == LT_NEVER ? lt_now_ns(mq) : read; // what was run took its time
+    (void)clock_fire(mq, &c->events, all ? &c->chores : NULL);
 }
 
 int lt_due_fire_all(leat *mq) {
-    int64_t read;
-    return clock_fire(mq, &mq->clock.events, &mq->clock.chores, &read);
+    return clock_fire(mq, &mq->clock.events, &mq->clock.chores);
 }
 
 void lt_chores_fire(leat *mq) {
-    int64_t read;
-    (void)clock_fire(mq, NULL, &mq->clock.chores, &read);
+    (void)clock_fire(mq, NULL, &mq->clock.chores);
 }
 
 // ---- calls that wait

@@ -84,7 +84,10 @@ void lt_clock_fini(struct lt_clock *c);
 // lt_clock_go_on makes a new clock read what `from`, of the same mode, reads.
 void lt_clock_go_on(struct lt_clock *c, const struct lt_clock *from);
 
-int64_t lt_now_ns(const leat *mq);  // monotonic
+int64_t lt_now_ns(const leat *mq); // monotonic
+// lt_ahead_ns is a time that is not over, for an eighth of the price of lt_now_ns: on the system
+// clock up to LT_AHEAD_NS ahead of it, on others the same.
+int64_t lt_ahead_ns(const leat *mq);
 int64_t lt_wall_ms(const leat *mq); // since 1970
 // lt_steady_ms is what the wall clock read at the open, and the monotonic time since: it does not
 // step.
@@ -102,8 +105,6 @@ void lt_due_end(leat *mq, struct lt_due *d);
 // lt_due_set plans, moves or (LT_NEVER) cancels an entry.
 void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns);
 // lt_due_fire runs all that is due now and the caller's to run. Locks: none held.
-// Returns  the time when it had nothing more to run: one reading of the clock serves both.
-int64_t lt_due_fire_now(leat *mq);
 void lt_due_fire(leat *mq);
 // lt_due_fire_all runs all that is due now, chores too. Locks: none held. Returns  how many.
 int lt_due_fire_all(leat *mq);

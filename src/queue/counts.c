@@ -48,7 +48,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
         rc = lt_begin(q->mq, LT_CALL_CB);
     if (rc != 0)
         return rc;
-    (void)lt_queue_look(q);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     rc = lt_queue_catch_up(q);
     uint64_t available = 0, delayed = 0;

@@ -8,6 +8,8 @@
 
 enum { DELIVER_GENERATIONS = 4096, DELIVER_GENERATION_BLOCK = 1 << 24 };
 
+#define DELIVER_LONG_MS 10000 // a thousand times what lt_ahead_ns may be ahead
+
 // What a receive was asked for.
 struct deliver_ask {
     leat_message *m;
@@ -114,7 +116,7 @@ static void deliver_bury(leat_queue *q, struct lt_queue_part *part, uint32_t del
 
 // Hands out the record that the cursor found. Nothing has changed if it fails.
 // Returns  1, 0 (it is dead, the next one may do), or an error.
-static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
+static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t due, leat_message *m) {
     int64_t offset = part->cursor.offset;
     struct lt_sheet *sheet;
     int rc = deliver_reserve(q, part, offset);
@@ -141,9 +143,8 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
     }
     uint32_t number = (uint32_t)part->p->number;
     deliver_take(q, part, offset);
-    struct lt_lease *lease =
-        lt_leases_add(&q->leases, number, offset, LT_LEASE_LEASED,
-                      lt_add_ms(now, q->set.visibility_ms), deliveries, deliver_generation(q));
+    struct lt_lease *lease = lt_leases_add(&q->leases, number, offset, LT_LEASE_LEASED, due,
+                                           deliveries, deliver_generation(q));
     q->received++;
     m->deliveries = (int32_t)deliveries;
     m->receipt = lt_lease_receipt(lease);
@@ -153,7 +154,7 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t now
 
 // Hands out the next message of one partition.
 // Returns  1, 0 (none), or an error.
-static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, leat_message *m) {
+static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t due, leat_message *m) {
     int64_t end = atomic_load_explicit(&part->p->end, memory_order_acquire);
     lt_queue_follow(q, part);
     int64_t upto = end;
@@ -177,7 +178,7 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
             bool plain = q->set.delay_ms == 0 && !part->backlog.planes;
             rc = plain ? 1 : lt_queue_is_due(q, part, end, &upto);
             if (rc == 1)
-                rc = deliver_record(q, part, now, m);
+                rc = deliver_record(q, part, due, m);
             if (rc != 0)
                 return rc;
             continue;
@@ -193,7 +194,7 @@ static int deliver_from(leat_queue *q, struct lt_queue_part *part, int64_t now, 
     }
 }
 
-static int deliver_some(leat_queue *q, int64_t now, leat_message *m, size_t max) {
+static int deliver_some(leat_queue *q, int64_t due, leat_message *m, size_t max) {
     size_t n = 0;
     int32_t idle = 0; // partitions in a row that had nothing
     int rc = lt_queue_catch_up(q);
@@ -203,7 +204,7 @@ static int deliver_some(leat_queue *q, int64_t now, leat_message *m, size_t max)
                          (long long)q->set.in_flight_max);
             break;
         }
-        rc = deliver_from(q, lt_queue_part(q, q->turn), now, &m[n]);
+        rc = deliver_from(q, lt_queue_part(q, q->turn), due, &m[n]);
         q->turn = q->turn + 1 < q->count ? q->turn + 1 : 0;
         idle = rc == 1 ? 0 : idle + 1;
         n += rc == 1;
@@ -212,25 +213,18 @@ static int deliver_some(leat_queue *q, int64_t now, leat_message *m, size_t max)
     return n > 0 ? (int)n : rc;
 }
 
-// What was handed out gets the visibility timeout and the name that the receive has of its own.
-static void deliver_mark(leat_queue *q, const struct deliver_ask *ask, int64_t now, int who,
-                         int n) {
-    int64_t ms = ask->o->visibility_timeout_ms;
-    int64_t due = lt_add_ms(now, ms);
-    for (int i = 0; i < n; i++) {
-        struct lt_lease *lease = lt_leases_find(&q->leases, ask->m[i].receipt);
-        lt_who_set(q, lease, who);
-        if (ms > 0)
-            lt_leases_set(&q->leases, lease, LT_LEASE_LEASED, due);
-    }
-    lt_queue_plan(q);
+// When the leases of a receive end. One of long ends some milliseconds after its time, so that the
+// clock need not be read exactly.
+static int64_t deliver_due(const leat_queue *q, const struct deliver_ask *ask) {
+    int64_t own = ask->o->visibility_timeout_ms, ms = own > 0 ? own : q->set.visibility_ms;
+    return lt_add_ms(ms < DELIVER_LONG_MS ? lt_now_ns(q->mq) : lt_ahead_ns(q->mq), ms);
 }
 
 // Leaves as many messages as `others`, who came first and wait for one each.
 static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t others) {
     leat_message *m = ask->m;
     size_t max = ask->max;
-    int64_t now = lt_queue_look(q);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     int who = ask->o->who ? lt_who_find(q, ask->o->who) : 0;
     if (who < 0) {
@@ -241,9 +235,9 @@ static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t oth
         uint64_t there = lt_queue_available(q), left = there > others ? there - others : 0;
         max = max < left ? max : (size_t)left;
     }
-    int rc = max > 0 && !q->set.paused ? deliver_some(q, now, m, max) : 0;
-    if (who > 0 || ask->o->visibility_timeout_ms > 0)
-        deliver_mark(q, ask, now, who, rc);
+    int rc = max > 0 && !q->set.paused ? deliver_some(q, deliver_due(q, ask), m, max) : 0;
+    for (int i = 0; i < rc && who > 0; i++)
+        lt_who_set(q, lt_leases_find(&q->leases, m[i].receipt), who);
     bool move = !lt_list_empty(&q->moving);
     lt_unlock(&q->lock);
     if (move)

@@ -138,7 +138,7 @@ int leat_queue_explain(leat_queue *q, int32_t partition, int64_t offset, leat_wr
     if (rc != 0)
         return lt_end(q->mq, rc);
     struct lt_text text = { .mem = &q->mq->mem };
-    (void)lt_queue_look(q);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     rc = lt_queue_catch_up(q);
     if (rc == 0) {

@@ -325,7 +325,7 @@ int leat_queue_purge(leat_queue *q, uint64_t *purged) {
     rc = lt_fault(q->mq, LEAT_OP_SETTLE, q->name, -1, true);
     if (rc != 0)
         return lt_end(q->mq, rc);
-    (void)lt_queue_look(q);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     rc = lt_queue_settle_check(q);
     if (rc == 0)

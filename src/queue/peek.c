@@ -165,7 +165,7 @@ int leat_queue_peek(leat_queue *q, int state, int64_t from, leat_message *m, siz
     if (rc != 0)
         return lt_end(q->mq, rc);
     struct peek k = { .q = q, .state = state, .m = m, .max = max > INT32_MAX ? INT32_MAX : max };
-    (void)lt_queue_look(q);
+    lt_queue_look(q);
     lt_lock(&q->lock);
     rc = peek_all(&k, from);
     lt_unlock(&q->lock);

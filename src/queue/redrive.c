@@ -360,7 +360,7 @@ int leat_queue_redrive(leat_queue *dead, leat_queue *to, uint64_t limit, uint64_
     r->left = limit ? limit : UINT64_MAX;
     rc = redrive_begin(r, dead, to);
     if (rc == 0) {
-        (void)lt_queue_look(dead);
+        lt_queue_look(dead);
         rc = redrive_all(r);
     }
     *moved = r->moved;

@@ -336,12 +336,10 @@ void lt_retention_back(leat_queue *q, const struct lt_queue_part *part, int64_t 
 void lt_retention_hear(leat_queue *q);
 void lt_retention_now(leat_queue *q);
 // lt_queue_look does what is due, before the state of a queue is looked at. Locks: none.
-// Returns  the time.
-static inline int64_t lt_queue_look(leat_queue *q) {
-    int64_t now = lt_due_fire_now(q->mq);
+static inline void lt_queue_look(leat_queue *q) {
+    lt_due_fire(q->mq);
     if (atomic_load(&q->ages))
         lt_retention_now(q);
-    return now;
 }
 
 // ---- dead.c
