@@ -2,7 +2,9 @@
 // sqlite: a table as a log and as a queue, as a careful user sets it: one connection that owns the
 // database (locking_mode=EXCLUSIVE: no lock calls and no shared memory for others), prepared
 // statements, a transaction for each thing that must not be lost; on disk journal_mode=WAL, with
-// checkpoints as they come. synchronous NORMAL survives kill -9 but not power loss, FULL both.
+// checkpoints as they come. synchronous NORMAL survives kill -9 but not power loss, FULL both. A
+// message that is received is leased until a time, and counted; what is done with a delivery that
+// is not the last one deletes nothing.
 #include "durable.h"
 #include "payload.h"
 #include "peers.h"
@@ -68,15 +70,16 @@ static void log_open(struct base *b, const char *dir, const char *synchronous) {
 }
 
 // The oldest is found by the key: one at a time there is no other, and an index of those that are
-// ready would be one thing more to write.
+// due would be one thing more to write.
 static void queue_open(struct base *b, const char *dir, const char *synchronous) {
     base_open(b, dir, synchronous);
-    run_sql(b, "CREATE TABLE t (id INTEGER PRIMARY KEY, state INTEGER NOT NULL, "
-               "value BLOB NOT NULL)");
-    b->insert = prepared(b, "INSERT INTO t (state, value) VALUES (0, ?)");
-    b->lease = prepared(b, "UPDATE t SET state = 1 WHERE id = (SELECT id FROM t WHERE state = 0 "
-                           "ORDER BY id LIMIT 1) RETURNING id, value");
-    b->done = prepared(b, "DELETE FROM t WHERE id = ?");
+    run_sql(b, "CREATE TABLE t (id INTEGER PRIMARY KEY, due INTEGER NOT NULL, "
+               "deliveries INTEGER NOT NULL, value BLOB NOT NULL)");
+    b->insert = prepared(b, "INSERT INTO t (due, deliveries, value) VALUES (0, 0, ?)");
+    b->lease = prepared(b, "UPDATE t SET due = ?2, deliveries = deliveries + 1 WHERE id = (SELECT "
+                           "id FROM t WHERE due <= ?1 ORDER BY id LIMIT 1) "
+                           "RETURNING id, deliveries, value");
+    b->done = prepared(b, "DELETE FROM t WHERE id = ? AND deliveries = ?");
 }
 
 // What is in the table, closing it.
@@ -161,6 +164,20 @@ void sqlite_full_durable_100(struct run *r) {
     durable(r, 1, DURABLE_BATCH);
 }
 
+// Receives the oldest for an hour, and binds b->done to it.
+static void lease(struct base *b, struct tally *seen) {
+    int64_t now_ms = (int64_t)(now_ns() / 1000000);
+    ok(b, sqlite3_bind_int64(b->lease, 1, now_ms), "bind");
+    ok(b, sqlite3_bind_int64(b->lease, 2, now_ms + 3600 * 1000), "bind");
+    if (sqlite3_step(b->lease) != SQLITE_ROW)
+        fail("no message: %s", sqlite3_errmsg(b->db));
+    ok(b, sqlite3_bind_int64(b->done, 1, sqlite3_column_int64(b->lease, 0)), "bind");
+    ok(b, sqlite3_bind_int64(b->done, 2, sqlite3_column_int64(b->lease, 1)), "bind");
+    const void *got = sqlite3_column_blob(b->lease, 2);
+    tally_add(seen, got, (size_t)sqlite3_column_bytes(b->lease, 2));
+    step(b, b->lease);
+}
+
 static void queue(struct run *r, size_t n, const char *synchronous) {
     struct base b;
     struct tally seen = { 0 };
@@ -171,13 +188,7 @@ static void queue(struct run *r, size_t n, const char *synchronous) {
     for (size_t i = 0; i < n; i++) {
         payload_number(value, sizeof value, i);
         insert(&b, value, sizeof value);
-        if (sqlite3_step(b.lease) != SQLITE_ROW)
-            fail("no message: %s", sqlite3_errmsg(b.db));
-        sqlite3_int64 id = sqlite3_column_int64(b.lease, 0);
-        const void *got = sqlite3_column_blob(b.lease, 1);
-        tally_add(&seen, got, (size_t)sqlite3_column_bytes(b.lease, 1));
-        step(&b, b.lease);
-        ok(&b, sqlite3_bind_int64(b.done, 1, id), "bind");
+        lease(&b, &seen);
         step(&b, b.done);
     }
     r->figure[0] = (double)n / (now_s() - begin);
