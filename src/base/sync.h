@@ -11,6 +11,15 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#if defined(__has_include)
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define LT_ALONE __libc_single_threaded
+#endif
+#endif
+#ifndef LT_ALONE
+#define LT_ALONE 0
+#endif
 
 enum lt_rank {
     LT_RANK_ADMIN = 1, // one at a time: create and delete topics and queues
@@ -33,6 +42,7 @@ enum lt_rank {
     LT_RANK_DUE,       // the timer heap
     LT_RANK_CLOCK,     // blocked calls and manual time
     LT_RANK_PINS,      // tokens of views
+    LT_RANK_PIN_SLOTS, // how many there may be
     LT_RANK_CHILDREN,  // open handles
     LT_RANK_FILES,     // what a crashable store keeps of its files
     LT_RANK_LEAF       // takes nothing further
@@ -63,6 +73,20 @@ static inline void lt_rank_pop(const struct lt_mutex *mu) {
 static inline void lt_lock(struct lt_mutex *mu) {
     lt_rank_push(mu);
     (void)pthread_mutex_lock(&mu->m); // fails only on misuse, which LT_DEBUG finds
+}
+
+// lt_lock_busy is lt_lock for a lock that threads take for some nanoseconds, again and again. Who
+// finds it taken stays away from its line for a while, so that the holder gets on at the speed of
+// one, and sleeps only when it is taken still after some such whiles.
+void lt_lock_wait(struct lt_mutex *mu);
+static inline void lt_lock_busy(struct lt_mutex *mu) {
+    if (LT_ALONE) { // then this is cheaper than a try
+        lt_lock(mu);
+        return;
+    }
+    lt_rank_push(mu);
+    if (pthread_mutex_trylock(&mu->m) != 0)
+        lt_lock_wait(mu);
 }
 
 // lt_try_lock is for a forked child: nobody who could hold mu is there, nor any who would wait.

@@ -32,7 +32,7 @@ int leat_message_hold(leat *mq, const leat_message *m, leat_message *kept) {
     struct lt_pinned *obj = of_channel ? message_of_channel(mq, &copy) : lt_pin_keep(mq, m->view);
     if (!obj)
         return of_channel ? LEAT_ENOMEM : lt_fail(LEAT_ESTALE, "the view has been ended before");
-    rc = lt_pin_add(mq, LT_PIN_HELD, obj, NULL, &copy.view);
+    rc = lt_pin_add(mq, LT_PIN_HELD, obj, &copy.view);
     if (rc != 0) {
         obj->drop(obj);
         return rc;

@@ -30,7 +30,7 @@ static int consumer_pin(leat_consumer *c, struct lt_consumer_part *part) {
     }
     uint64_t token;
     lt_segment_keep(s);
-    int rc = lt_pin_add(c->mq, LT_PIN_POLL, &s->pinned, NULL, &token);
+    int rc = lt_pin_add(c->mq, LT_PIN_POLL, &s->pinned, &token);
     if (rc != 0) {
         lt_segment_drop(s);
         return rc;

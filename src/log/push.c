@@ -396,7 +396,7 @@ static int push_put(struct lt_push *push, struct lt_lane *lane, const leat_messa
         struct lt_pinned *obj = lt_pin_keep(push->mq, m->view);
         if (!obj)
             return LEAT_ESTALE;
-        rc = lt_pin_add(push->mq, LT_PIN_POLL, obj, NULL, &lane->pin[lane->pins]);
+        rc = lt_pin_add(push->mq, LT_PIN_POLL, obj, &lane->pin[lane->pins]);
         if (rc != 0) {
             obj->drop(obj); // not the last one: the poll has its own
             return rc;

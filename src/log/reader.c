@@ -35,7 +35,7 @@ static int reader_pin(leat_reader *r) {
     if (r->pinned == s)
         return 0;
     lt_segment_keep(s);
-    int rc = lt_pin_add(r->mq, LT_PIN_POLL, &s->pinned, NULL, &token);
+    int rc = lt_pin_add(r->mq, LT_PIN_POLL, &s->pinned, &token);
     if (rc != 0) {
         lt_segment_drop(s);
         return rc;

@@ -52,7 +52,7 @@ static int next_take_locked(leat_subscription *s, leat_message *m) {
     struct lt_pinned *obj = lt_copy_pin(first->copy, &got.pattern);
     if (!obj)
         return LEAT_ENOMEM;
-    int rc = lt_pin_add(s->mq, LT_PIN_VIEW, obj, NULL, &got.view);
+    int rc = lt_pin_add(s->mq, LT_PIN_VIEW, obj, &got.view);
     if (rc != 0) {
         obj->drop(obj);
         return rc;

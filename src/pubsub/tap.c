@@ -151,7 +151,7 @@ static int tap_pin(struct lt_tap *tap, struct lt_segment *s) {
     }
     uint64_t token;
     lt_segment_keep(s);
-    int rc = lt_pin_add(mq, LT_PIN_POLL, &s->pinned, NULL, &token);
+    int rc = lt_pin_add(mq, LT_PIN_POLL, &s->pinned, &token);
     if (rc != 0) {
         lt_segment_drop(s);
         return rc;
@@ -171,7 +171,7 @@ int lt_tap_take_locked(struct lt_tap *tap, enum lt_pin_kind kind, leat_message *
         rc = tap_pin(tap, s);
     } else {
         lt_segment_keep(s);
-        rc = lt_pin_add(tap->s->mq, kind, &s->pinned, NULL, &m->view);
+        rc = lt_pin_add(tap->s->mq, kind, &s->pinned, &m->view);
         if (rc != 0)
             lt_segment_drop(s);
     }

@@ -49,7 +49,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
     if (rc != 0)
         return rc;
     lt_queue_look(q);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     rc = lt_queue_catch_up(q);
     uint64_t available = 0, delayed = 0;
     for (int32_t i = 0; i < q->count; i++) {
@@ -73,7 +73,7 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
                              .sent = counts_sent(q) };
     int old = counts_oldest(q, &s->oldest_ms);
     rc = rc == 0 ? old : rc;
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return lt_end(q->mq, rc);
 }
 
@@ -83,9 +83,9 @@ int lt_queues_leased(leat *mq) {
     lt_lock(&mq->log->admin);
     for (struct lt_node *n = lt_list_first(all); n && rc == 0; n = lt_list_next(all, n)) {
         leat_queue *q = LT_CONTAINER(n, leat_queue, node);
-        lt_lock(&q->lock);
+        lt_lock(q->lock);
         uint64_t leased = lt_queue_leased(q);
-        lt_unlock(&q->lock);
+        lt_unlock(q->lock);
         if (leased > 0)
             rc = lt_fail(LEAT_EBUSY, "queue %s: %llu message%s leased", q->name,
                          (unsigned long long)leased, leased == 1 ? " is" : "s are");
@@ -99,10 +99,10 @@ void lt_queues_count(leat *mq, leat_stats *s) {
     lt_lock(&mq->log->admin);
     for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
         leat_queue *q = LT_CONTAINER(n, leat_queue, node);
-        lt_lock(&q->lock);
+        lt_lock(q->lock);
         s->received += q->received;
         s->acked += q->done;
-        lt_unlock(&q->lock);
+        lt_unlock(q->lock);
     }
     s->received += mq->queues->gone_received;
     s->acked += mq->queues->gone_acked;

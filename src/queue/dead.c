@@ -131,7 +131,7 @@ static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
 
 void lt_queue_move(leat_queue *q) {
     struct lt_node *node;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     while ((node = lt_list_first(&q->moving))) {
         struct lt_lease *lease = LT_CONTAINER(node, struct lt_lease, link);
         lt_list_remove(node);
@@ -145,9 +145,9 @@ void lt_queue_move(leat_queue *q) {
             uint64_t place = 0;
             const char *reason = lt_reason_of(q, lease); // lives as long as the lease
             atomic_fetch_add(&to->guests, 1);            // so it is not deleted meanwhile
-            lt_unlock(&q->lock);
+            lt_unlock(q->lock);
             sent = dead_send(q, lease, reason, to, &place);
-            lt_lock(&q->lock);
+            lt_lock(q->lock);
             atomic_fetch_sub(&to->guests, 1);
             if (place != 0) // of this try only
                 lease->view = (lease->view & DEAD_TRIES) | place;
@@ -158,7 +158,7 @@ void lt_queue_move(leat_queue *q) {
     lt_queue_plan(q);
     bool disk = q->final_due && lt_queue_settles_on_disk(q);
     q->final_due = false;
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (disk)
         (void)lt_queue_settle_sync_all(q); // who settles next is told
     lt_queue_release(q);

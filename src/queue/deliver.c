@@ -91,7 +91,7 @@ static int deliver_reserve(leat_queue *q, struct lt_queue_part *part, int64_t of
 static int deliver_view(leat_queue *q, const struct lt_queue_part *part, leat_message *m) {
     struct lt_segment *s = part->cursor.seg;
     lt_segment_keep(s);
-    int rc = lt_pin_add(q->mq, LT_PIN_VIEW, &s->pinned, &q->views_out, &m->view);
+    int rc = lt_pin_add_locked(q->mq, q->views, LT_PIN_VIEW, &s->pinned, &m->view);
     if (rc != 0)
         lt_segment_drop(s);
     return rc;
@@ -138,7 +138,8 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t due
         return rc;
     rc = lt_sheet_store_live(sheet, offset, LT_WORD_LIVE, deliveries, 0);
     if (rc != 0) {
-        (void)lt_pin_end(q->mq, m->view, LT_PIN_VIEW);
+        (void)lt_pin_take_locked(q->mq, q->views, m->view);
+        lt_segment_drop(part->cursor.seg); // not the last one: the cursor has its own
         return rc;
     }
     uint32_t number = (uint32_t)part->p->number;
@@ -225,10 +226,10 @@ static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t oth
     leat_message *m = ask->m;
     size_t max = ask->max;
     lt_queue_look(q);
-    lt_lock(&q->lock);
+    lt_lock_busy(q->lock);
     int who = ask->o->who ? lt_who_find(q, ask->o->who) : 0;
     if (who < 0) {
-        lt_unlock(&q->lock);
+        lt_unlock(q->lock);
         return who;
     }
     if (others > 0) {
@@ -239,7 +240,7 @@ static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t oth
     for (int i = 0; i < rc && who > 0; i++)
         lt_who_set(q, lt_leases_find(&q->leases, m[i].receipt), who);
     bool move = !lt_list_empty(&q->moving);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (move)
         lt_queue_move(q);
     return rc;
@@ -274,12 +275,12 @@ static int64_t deliver_seen(const struct lt_queue_part *part) {
 
 // Asks every partition to ring at its next append. Returns true if one has news already.
 static bool deliver_arm(leat_queue *q) {
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     bool there = lt_queue_catch_up(q) != 0; // then the look says so
     // One that is paused has no news but that it is not any more.
     for (int32_t i = 0; i < q->count && !q->set.paused; i++)
         there |= lt_partition_arm(lt_queue_part(q, i)->p, deliver_seen(lt_queue_part(q, i)));
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return there;
 }
 
@@ -289,9 +290,9 @@ static void deliver_rest(leat_queue *q) {
         return;
     lt_beacon_lower(&q->beacon);
     bool there = deliver_arm(q);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     there |= !q->set.paused && lt_queue_available(q) > 0;
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (there || atomic_load(&q->mq->shut))
         lt_beacon_raise(&q->beacon);
 }

@@ -34,9 +34,9 @@ static int durable_sync_words(leat_queue *q, struct lt_queue_part *part) {
         struct lt_words words = sheet->words; // the sheet may move, but it is not closed
         after = sheet->base;
         sheet->dirty = false;
-        lt_unlock(&q->lock);
+        lt_unlock(q->lock);
         rc = lt_words_sync(&words);
-        lt_lock(&q->lock);
+        lt_lock(q->lock);
     }
     if (rc != 0)
         l->lost = q->settle_lost = true;
@@ -50,14 +50,14 @@ static int durable_sync_rest(leat_queue *q, struct lt_queue_part *part) {
     int64_t touched = durable_touched(part);
     bool names = l->dir_owed, slot = touched > part->touched_safe;
     l->dir_owed = false; // a sheet made from here on owes its own
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     int names_rc = names ? lt_ledger_sync_names(l) : 0;
     int rc = names_rc;
     if (rc == 0)
         rc = lt_manifest_sync(&log->manifest);
     if (rc == 0 && slot)
         rc = lt_slots_sync(&log->slots);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     l->dir_owed |= names_rc != 0;
     if (rc == 0)
         part->touched_safe = touched;
@@ -83,7 +83,7 @@ static int durable_lead(leat_queue *q, struct lt_queue_part *part) {
 
 int lt_queue_settle_sync(leat_queue *q, uint32_t partition) {
     int rc = 0;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     struct lt_queue_part *part = lt_queue_part(q, partition);
     uint64_t mine = part->begun + 1; // one that is under way may have missed our word
     while (lt_queue_settles_on_disk(q) && part->done < mine && rc == 0) {
@@ -91,27 +91,27 @@ int lt_queue_settle_sync(leat_queue *q, uint32_t partition) {
         if (rc != 0)
             break;
         if (part->ledger.syncing)
-            lt_cond_wait(&q->synced, &q->lock);
+            lt_cond_wait(&q->synced, q->lock);
         else if (durable_is_clean(part))
             break; // by one that began after our word was stored
         else
             rc = durable_lead(q, part);
     }
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return rc == 0 ? 0 : LEAT_EIO; // whatever the reason: the word is stored, so "unknown"
 }
 
 int lt_queue_settle_sync_all(leat_queue *q) {
     int first = 0;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     for (int32_t i = 0; i < q->count; i++) {
         if (durable_is_clean(lt_queue_part(q, i)))
             continue;
-        lt_unlock(&q->lock);
+        lt_unlock(q->lock);
         int rc = lt_queue_settle_sync(q, (uint32_t)i);
         first = first ? first : rc;
-        lt_lock(&q->lock);
+        lt_lock(q->lock);
     }
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return first;
 }

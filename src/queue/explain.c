@@ -139,7 +139,7 @@ int leat_queue_explain(leat_queue *q, int32_t partition, int64_t offset, leat_wr
         return lt_end(q->mq, rc);
     struct lt_text text = { .mem = &q->mq->mem };
     lt_queue_look(q);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     rc = lt_queue_catch_up(q);
     if (rc == 0) {
         struct explain e = { q, lt_queue_part(q, partition), offset, &text };
@@ -150,7 +150,7 @@ int leat_queue_explain(leat_queue *q, int32_t partition, int64_t offset, leat_wr
             explain_state(&e);
     }
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (rc >= 0)
         rc = lt_text_write(&text, write, ctx);
     lt_free(&q->mq->mem, rc < 0 ? text.data : NULL);

@@ -55,7 +55,7 @@ static void manage_drop_slots(leat *mq, uint32_t id, const leat_topic *t) {
 int lt_queue_start_at_end(leat_queue *q) {
     int rc = 0;
     bool stored = false;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     for (int32_t i = 0; i < q->count && rc == 0; i++) {
         struct lt_queue_part *part = lt_queue_part(q, i);
         int64_t end = atomic_load(&part->p->end);
@@ -66,7 +66,7 @@ int lt_queue_start_at_end(leat_queue *q) {
         rc = lt_queue_note(q, part, end);
         stored = true;
     }
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     // Durable before the queue's note: it must not be found without where it begins.
     if (rc == 0 && stored)
         rc = lt_slots_sync(&q->mq->log->slots);
@@ -102,7 +102,7 @@ static int manage_check_idle(leat_queue *q) {
     user = manage_find_user(q, false);
     if (user)
         return lt_fail(LEAT_EBUSY, "queue %s: queue %s stands over its topic", q->name, user->name);
-    uint32_t views = lt_pin_owned(q->mq, &q->views_out);
+    uint32_t views = lt_pin_pool_out(q->views);
     if (views > 0)
         return lt_fail(LEAT_EBUSY, "queue %s: %u messages are neither settled nor released",
                        q->name, views);
@@ -246,9 +246,9 @@ static int manage_pause(leat_queue *q, bool on) {
     int rc = lt_settings_write(q, &set);
     if (rc != 0)
         return rc;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     q->set.paused = on;
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     lt_queue_trace(q, on ? "pause" : "resume", 0, -1, 0);
     lt_log_changed(q->mq);
     return 0;
@@ -326,7 +326,7 @@ int leat_queue_purge(leat_queue *q, uint64_t *purged) {
     if (rc != 0)
         return lt_end(q->mq, rc);
     lt_queue_look(q);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     rc = lt_queue_settle_check(q);
     if (rc == 0)
         rc = lt_queue_catch_up(q);
@@ -334,7 +334,7 @@ int leat_queue_purge(leat_queue *q, uint64_t *purged) {
         rc = manage_purge_part(q, lt_queue_part(q, i), purged);
     bool disk = rc == 0 && lt_queue_settles_on_disk(q);
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (disk)
         rc = manage_purge_sync(q);
     lt_queue_release(q);

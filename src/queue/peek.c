@@ -32,7 +32,7 @@ static int peek_copy(struct peek *k, const struct lt_cursor *c, uint32_t deliver
     m->deliveries = (int32_t)deliveries;
     m->receipt = 0;
     lt_segment_keep(c->seg);
-    int rc = lt_pin_add(k->q->mq, LT_PIN_VIEW, &c->seg->pinned, &k->q->views_out, &m->view);
+    int rc = lt_pin_add_locked(k->q->mq, k->q->views, LT_PIN_VIEW, &c->seg->pinned, &m->view);
     if (rc != 0) {
         lt_segment_drop(c->seg);
         return rc;
@@ -166,8 +166,8 @@ int leat_queue_peek(leat_queue *q, int state, int64_t from, leat_message *m, siz
         return lt_end(q->mq, rc);
     struct peek k = { .q = q, .state = state, .m = m, .max = max > INT32_MAX ? INT32_MAX : max };
     lt_queue_look(q);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     rc = peek_all(&k, from);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return lt_end(q->mq, rc);
 }

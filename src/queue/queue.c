@@ -114,7 +114,7 @@ static void queue_free(leat_queue *q) {
         lt_cond_fini(&q->synced);
     lt_beacon_fini(&q->beacon);
     lt_mutex_fini(&q->line_lock);
-    lt_mutex_fini(&q->lock);
+    lt_pin_pool_close(mq, q->views);
     lt_stretch_fini(&q->parts);
     lt_free(&mq->mem, q->name);
     lt_free(&mq->mem, q);
@@ -129,9 +129,10 @@ void lt_queue_end(leat_queue *q) {
 }
 
 static int queue_init_locks(leat_queue *q) {
-    int rc = lt_mutex_init(&q->lock, LT_RANK_QUEUE);
+    int rc = lt_pin_pool_open(q->mq, &q->views);
     if (rc != 0)
         return rc;
+    q->lock = &q->views->lock;
     rc = lt_mutex_init(&q->line_lock, LT_RANK_LINE);
     if (rc != 0)
         goto no_line;
@@ -150,7 +151,7 @@ no_cond:
 no_beacon:
     lt_mutex_fini(&q->line_lock);
 no_line:
-    lt_mutex_fini(&q->lock);
+    lt_pin_pool_close(q->mq, q->views);
     return rc;
 }
 
@@ -347,10 +348,10 @@ static int queue_make(leat *mq, const char *name, const leat_queue_options *o, l
             (void)lt_topic_destroy(t); // if not, the next open of the queue takes it over
         return rc;
     }
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     q->dead = dead;
     lt_retention_begin(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     lt_queue_trace(q, "queue", 0, -1, 0);
     *out = q;
     return 0;
@@ -371,13 +372,13 @@ static int queue_alter(leat_queue *q, const leat_queue_options *o) {
     }
     if (rc != 0)
         return rc;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     queue_set(q, &set);
     q->dead = dead;
     if (q->release_at != LT_NEVER)
         q->release_at = 0; // for a window that was longer
     lt_retention_begin(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     lt_queue_wake(q); // what was delayed may not be any more
     return 0;
 }
@@ -433,7 +434,7 @@ static int queue_close_locked(leat_queue *q) {
         q->opens--;
         return 0;
     }
-    uint32_t views = lt_pin_owned(q->mq, &q->views_out);
+    uint32_t views = lt_pin_pool_out(q->views);
     if (views > 0)
         return lt_fail(LEAT_EBUSY, "queue %s: %u messages are neither settled nor released",
                        q->name, views);

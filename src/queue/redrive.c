@@ -277,12 +277,12 @@ static int redrive_settle(struct redrive *r, struct redrive_one *one) {
 static int redrive_batch(struct redrive *r, int32_t partition, int64_t *at, int64_t end) {
     leat_queue *q = r->dead;
     r->count = 0;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     int first = redrive_fill(r, lt_queue_part(q, partition), at, end);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     int rc = redrive_move(r);
     first = first ? first : rc;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     for (size_t i = 0; i < r->count; i++) {
         struct redrive_one *one = &r->one[i];
         rc = redrive_settle(r, one);
@@ -291,7 +291,7 @@ static int redrive_batch(struct redrive *r, int32_t partition, int64_t *at, int6
             r->left++; // of the limit, it used nothing
     }
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     for (size_t i = 0; i < r->count; i++)
         lt_segment_drop(r->one[i].seg);
     return first;
@@ -299,10 +299,10 @@ static int redrive_batch(struct redrive *r, int32_t partition, int64_t *at, int6
 
 static int redrive_all(struct redrive *r) {
     leat_queue *q = r->dead;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     int rc = lt_queue_catch_up(q);
     int32_t count = q->count;
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     for (int32_t i = 0; i < count && rc == 0; i++) {
         int64_t at = 0, end = atomic_load(&lt_queue_part(q, i)->p->end);
         while (at < end && r->left > 0 && rc == 0)

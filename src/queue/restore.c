@@ -179,10 +179,10 @@ int lt_queue_restore_state(leat_queue *q) {
     int rc = 0;
     for (int32_t i = 0; rc == 0 && i < q->count; i++)
         rc = restore_part(q, lt_queue_part(q, i));
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     if (q->owns_topic && q->topic->dedup) // what is done may have stayed for its ids
         q->release_at = lt_add_ms(lt_now_ns(q->mq), q->topic->dedup_window_ms);
     lt_retention_begin(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return rc;
 }

@@ -279,11 +279,11 @@ void lt_retention_look(leat_queue *q) {
 }
 
 void lt_retention_now(leat_queue *q) {
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     lt_retention_look(q);
     lt_queue_plan(q);
     bool move = !lt_list_empty(&q->moving);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (move)
         lt_queue_move(q);
 }

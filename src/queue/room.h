@@ -101,8 +101,9 @@ struct leat_queue {
     struct lt_queue_settings set; // changed under both locks, read under either
     leat_queue *dead;
     struct lt_partitioner where;
-    _Atomic int32_t acks;    // what a send waits for; stored with set, read anywhere (relaxed)
-    struct lt_mutex lock;    // guards all down to `planned`; a part's address stays
+    _Atomic int32_t acks;      // what a send waits for; stored with set, read anywhere (relaxed)
+    struct lt_pin_pool *views; // of its messages
+    struct lt_mutex *lock;   // that of views; guards all down to `planned`; a part's address stays
     struct lt_stretch parts; // struct lt_queue_part, see lt_queue_part
     int32_t count;           // of them; behind the topic's until lt_queue_catch_up
     int32_t turn;            // partition that is looked at first
@@ -128,7 +129,6 @@ struct leat_queue {
     struct lt_ear ear;
     struct lt_mutex line_lock; // guards line
     struct lt_list line;       // blocked receives in order of arrival
-    uint32_t views_out;        // counted by the pins
     atomic_int waiting;        // receives in line that have not left; release on leaving
     atomic_int hands;          // the same of workers: they end before the queue is closed
     _Atomic uint64_t wakeups;  // how often leat_queue_wakeup was called; seq_cst

@@ -46,23 +46,23 @@ void lt_queue_finished(leat_queue *q, struct lt_queue_part *part, int64_t offset
 
 void lt_queue_release(leat_queue *q) {
     int held = 0;
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     bool due = q->release_due;
     q->release_due = false;
     for (int32_t i = 0; due && i < q->count; i++) {
         int64_t head = lt_queue_part(q, i)->window.head;
-        lt_unlock(&q->lock);
+        lt_unlock(q->lock);
         // The head is in the words: done is done after a crash too. A failure leaves the segment
         // for the next one that is done.
         int rc = lt_partition_release(lt_queue_part(q, i)->p, head);
-        lt_lock(&q->lock);
+        lt_lock(q->lock);
         held |= rc > 0;
     }
     if (held && q->release_at == LT_NEVER) {
         q->release_at = lt_add_ms(lt_now_ns(q->mq), q->topic->dedup_window_ms);
         lt_queue_plan(q);
     }
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
 }
 
 // Stores that a message is to be delivered, delay_ms from now.
@@ -287,7 +287,7 @@ static void settle_one_due(leat_queue *q, struct lt_lease *lease, int64_t now, i
 
 void lt_queue_fall_due(leat *mq, struct lt_due *due) {
     leat_queue *q = LT_CONTAINER(due, leat_queue, due);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     q->planned = LT_NEVER;
     int64_t now = lt_now_ns(mq), at;
     // A lease that ended long ago, while nobody looked, has waited since then.
@@ -302,7 +302,7 @@ void lt_queue_fall_due(leat *mq, struct lt_due *due) {
         q->release_due = true;
     }
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     lt_queue_wake(q);
     lt_queue_move(q); // and gives back what is done
 }

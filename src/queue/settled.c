@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { SETTLED_VIEWS = 64 }; // that are ended under one lock
+
 static const char *const settled_name[] = { "ack", "nack", "reject", "extend" };
 
 // ---- the call as a whole
@@ -58,24 +60,49 @@ static void settled_follow(leat_queue *q, int kind) {
     lt_queue_move(q);
 }
 
-// Settling ends the view of m whatever else happens; that it was ended before is no error.
-static void settled_end_view(leat_queue *q, const leat_message *m) {
-    if (q && m && m->view != 0 && !lt_forked(q->mq))
-        (void)lt_pin_end(q->mq, m->view, LT_PIN_VIEW | LT_PIN_HELD);
+// ---- views: settling ends that of a message whatever else happens; that it was ended before is no
+// error
+
+// Ends those of messages that were held by leat_message_hold. Locks: none.
+static void settled_end_held(leat_queue *q, const leat_message *m, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (m[i].view != 0 && !lt_pin_is_of(q->mq, q->views, m[i].view))
+            (void)lt_pin_end(q->mq, m[i].view, LT_PIN_VIEW | LT_PIN_HELD);
+}
+
+// Ends those of the queue. Locks: none.
+static void settled_end_views(leat_queue *q, const leat_message *m, size_t n) {
+    for (size_t i = 0; i < n;) {
+        struct lt_pinned *obj[SETTLED_VIEWS];
+        size_t count = 0;
+        lt_lock_busy(q->lock);
+        for (; i < n && count < SETTLED_VIEWS; i++) {
+            obj[count] = lt_pin_take_locked(q->mq, q->views, m[i].view);
+            count += obj[count] != NULL;
+        }
+        lt_unlock(q->lock);
+        while (count-- > 0)
+            obj[count]->drop(obj[count]);
+    }
 }
 
 // ---- one
 
-static int settled_one(leat_queue *q, uint64_t receipt, const struct lt_settle *s) {
+// m: whose view ends, too; NULL: none.
+static int settled_one(leat_queue *q, const leat_message *m, uint64_t receipt,
+                       const struct lt_settle *s) {
     uint32_t partition = 0;
-    lt_lock(&q->lock);
+    lt_lock_busy(q->lock);
+    struct lt_pinned *view = m ? lt_pin_take_locked(q->mq, q->views, m->view) : NULL;
     int rc = settled_has_list(q, s);
     if (rc == 0)
         rc = lt_settle(q, receipt, s, &partition);
     bool release = q->release_due;
     bool disk = rc == 0 && s->kind != LT_SETTLE_EXTEND && lt_queue_settles_on_disk(q);
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
+    if (view)
+        view->drop(view);
     settled_follow(q, s->kind);
     if (disk)
         rc = lt_queue_settle_sync(q, partition);
@@ -85,28 +112,32 @@ static int settled_one(leat_queue *q, uint64_t receipt, const struct lt_settle *
 }
 
 static int settled_message(leat_queue *q, const leat_message *m, const struct lt_settle *s) {
+    bool ends = s->kind != LT_SETTLE_EXTEND && q && m && !lt_forked(q->mq);
+    if (ends)
+        settled_end_held(q, m, 1);
     int rc = settled_enter(q, s, m, true);
-    return rc != 0 ? rc : settled_one(q, m->receipt, s);
+    if (rc == 0)
+        return settled_one(q, ends ? m : NULL, m->receipt, s);
+    if (ends)
+        settled_end_views(q, m, 1);
+    return rc;
 }
 
 static int settled_receipt(leat_queue *q, uint64_t receipt, const struct lt_settle *s) {
     int rc = settled_enter(q, s, NULL, false);
-    return rc != 0 ? rc : settled_one(q, receipt, s);
+    return rc != 0 ? rc : settled_one(q, NULL, receipt, s);
 }
 
 int leat_queue_ack(leat_queue *q, leat_message *m) {
-    settled_end_view(q, m);
     return settled_message(q, m, &(struct lt_settle){ .kind = LT_SETTLE_ACK });
 }
 
 int leat_queue_nack(leat_queue *q, leat_message *m, int64_t delay_ms, uint32_t flags) {
-    settled_end_view(q, m);
     return settled_message(
         q, m, &(struct lt_settle){ .kind = LT_SETTLE_NACK, .flags = flags, .ms = delay_ms });
 }
 
 int leat_queue_reject(leat_queue *q, leat_message *m, const char *reason) {
-    settled_end_view(q, m);
     return settled_message(q, m, &(struct lt_settle){ .kind = LT_SETTLE_REJECT, .reason = reason });
 }
 
@@ -155,14 +186,16 @@ static int settled_many(leat_queue *q, const leat_message *m, size_t n, const st
         return rc;
     if (n > INT32_MAX)
         return lt_end(q->mq, lt_fail(LEAT_EINVAL, "%s: %zu messages", settled_name[s->kind], n));
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     rc = settled_has_list(q, s);
     int refused = rc == 0 ? settled_each(q, m, n, s, rcs) : rc;
     bool disk = refused >= 0 && (size_t)refused < n && lt_queue_settles_on_disk(q);
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
-    for (size_t i = 0; refused >= 0 && i < n; i++)
-        settled_end_view(q, &m[i]);
+    lt_unlock(q->lock);
+    if (refused >= 0) {
+        settled_end_held(q, m, n);
+        settled_end_views(q, m, n);
+    }
     settled_follow(q, s->kind);
     if (disk && lt_queue_settle_sync_all(q) != 0) { // of which, nobody knows
         for (size_t i = 0; rcs && i < n; i++)

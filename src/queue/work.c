@@ -27,9 +27,9 @@ struct work {
 };
 
 static int64_t work_visibility_ms(leat_queue *q) {
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     int64_t ms = q->set.visibility_ms;
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     return ms;
 }
 
@@ -50,10 +50,10 @@ static void work_renew(leat *mq, struct lt_due *due) {
         return; // stuck: let another one have it
     uint32_t partition;
     const struct lt_settle extend = { .kind = LT_SETTLE_EXTEND, .ms = work_visibility_ms(q) };
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     int rc = lt_settle(q, receipt, &extend, &partition);
     lt_queue_plan(q);
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     if (rc == 0)
         work_plan(seat);
 }
@@ -86,9 +86,9 @@ static void work_say(const struct work *all, const char *what, int rc) {
 static int64_t work_retry_ms(struct work *all) {
     if (all->retry_ms >= 0)
         return all->retry_ms;
-    lt_lock(&all->q->lock);
+    lt_lock(all->q->lock);
     bool list = all->q->set.backoff_count > 0;
-    lt_unlock(&all->q->lock);
+    lt_unlock(all->q->lock);
     return list ? LEAT_BACKOFF : WORK_RETRY_MS;
 }
 

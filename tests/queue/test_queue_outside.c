@@ -266,9 +266,9 @@ Test(outside, all_of_it_beside_workers) {
     atomic_store(&stop, false);
     ok(leat_queue_purge(q, NULL));
     counts(q, 0, 0, 0, 0);
-    lt_lock(&q->lock);
+    lt_lock(q->lock);
     cr_assert(lt_leases_check(&q->leases) && lt_window_check(&lt_queue_part(q, 0)->window));
-    lt_unlock(&q->lock);
+    lt_unlock(q->lock);
     ok(leat_close_all(mq, 0));
 }
 

@@ -79,11 +79,11 @@ static leat_queue_stats stats_of(leat_queue *of) {
 }
 
 static void holds(leat_queue *of) {
-    lt_lock(&of->lock);
+    lt_lock(of->lock);
     bool sound = lt_leases_check(&of->leases);
     for (int32_t i = 0; i < of->topic->partitions; i++)
         sound = sound && lt_window_check(&lt_queue_part(of, i)->window);
-    lt_unlock(&of->lock);
+    lt_unlock(of->lock);
     cr_assert(sound, "an invariant of %s is broken", of->name);
 }
 
