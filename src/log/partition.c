@@ -308,7 +308,7 @@ int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, le
                            .partition = p->number,
                            .timestamp_ms = ts ? ts : wall_ms,
                            .offset = -1 };
-    lt_lock(&p->lock);
+    lt_lock_busy(&p->lock);
     int rc = partition_append_locked(p, batch, now_ms, md);
     bool ring = rc == 0 && p->armed, rolled = p->rolled;
     if (ring)
