@@ -162,6 +162,14 @@ int64_t lt_encoded_timestamp(const uint8_t *encoded, int64_t wall_ms);
 
 // lt_batch is what is appended at once: records that are planned, each the next of the one before,
 // or that were encoded, one behind the other.
+struct lt_segment;
+
+// lt_kept is where a batch stands in the log, with a reference of its segment.
+struct lt_kept {
+    struct lt_segment *seg; // NULL: not known
+    const uint8_t *at;
+};
+
 struct lt_batch {
     const struct lt_plan *first; // NULL: encoded
     const uint8_t *encoded;
@@ -170,6 +178,7 @@ struct lt_batch {
     bool durable;                // lt_partition_sync will be asked for it at once
     bool fields;                 // a record of it has system fields
     bool ordered;                // a record of it has one that lt_record_order reads
+    struct lt_kept *kept;        // filled in when it is in the log; NULL: not asked for
     const int64_t *expected_end; // only if the log ends there; NULL: anywhere
 };
 

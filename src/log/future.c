@@ -8,7 +8,7 @@ struct leat_future {
     leat *mq;
     struct lt_parcel *parcel;
     struct lt_node node; // in the log's `futures`; this and all below: guarded by its lock
-    size_t index;
+    struct lt_spot at;
     bool done, released;
     struct lt_list waiters; // struct lt_hold
     leat_report report;
@@ -51,7 +51,7 @@ void lt_future_done(leat_future *f) {
     if (released)
         (void)future_drop_locked(f->parcel); // never the last: the parcel is on its way
     else
-        lt_parcel_report(f->parcel, f->index, &f->report, &f->record, f->header);
+        lt_parcel_report(f->parcel, &f->at, &f->report, &f->record, f->header);
     for (struct lt_node *n = lt_list_first(&f->waiters); n; n = lt_list_next(&f->waiters, n))
         lt_waiter_notify(mq, &LT_CONTAINER(n, struct lt_hold, node)->waiter);
     future_unlock(mq);
@@ -59,10 +59,10 @@ void lt_future_done(leat_future *f) {
         future_free(f);
 }
 
-void lt_future_enter(leat_future *f, struct lt_parcel *parcel, size_t index) {
+void lt_future_enter(leat_future *f, struct lt_parcel *parcel, struct lt_spot at) {
     future_lock(f->mq);
     f->parcel = parcel;
-    f->index = index;
+    f->at = at;
     parcel->refs++;
     parcel->futures = true;
     lt_list_push_back(&f->mq->log->futures, &f->node);

@@ -39,6 +39,8 @@ struct lt_parcel *lt_parcel_new(leat_producer *p, size_t room) {
 
 void lt_parcel_free(struct lt_parcel *parcel) {
     struct lt_mem *mem = &parcel->mq->mem;
+    if (parcel->log.seg) // of a fork, where nothing is told
+        lt_segment_drop(parcel->log.seg);
     lt_free(mem, parcel->entry);
     lt_free(mem, parcel->bytes);
     lt_free(mem, parcel);
@@ -59,22 +61,37 @@ bool lt_parcel_reset(struct lt_parcel *parcel) {
     return true;
 }
 
-int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
-                  const struct lt_entry *entry) {
-    if (parcel->count == parcel->entry_room) {
+// The entry of the next record: that of the one before it, or another.
+static struct lt_entry *parcel_entry(struct lt_parcel *parcel, const struct lt_entry *like) {
+    struct lt_entry *last = parcel->entries > 0 ? &parcel->entry[parcel->entries - 1] : NULL;
+    if (last && last->fn == like->fn && last->ctx == like->ctx && !last->future && !like->future)
+        return last;
+    if (parcel->entries == parcel->entry_room) {
         size_t room = 2 * parcel->entry_room;
         struct lt_entry *grown = lt_resize(&parcel->mq->mem, parcel->entry, room * sizeof *grown);
         if (!grown)
-            return lt_fail_nomem();
+            return NULL;
         parcel->entry = grown;
         parcel->entry_room = room;
     }
-    struct lt_entry *e = &parcel->entry[parcel->count++];
-    *e = *entry;
+    struct lt_entry *e = &parcel->entry[parcel->entries++];
+    *e = *like;
     e->at = (uint32_t)parcel->used;
+    e->count = 0;
+    return e;
+}
+
+int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
+                  const struct lt_entry *entry) {
+    struct lt_entry *e = parcel_entry(parcel, entry);
+    if (!e)
+        return lt_fail_nomem();
+    e->count++;
+    parcel->count++;
     lt_record_encode(parcel->bytes + parcel->used, plan);
     parcel->fields |= plan->fields != 0;
     parcel->ordered |= plan->ordered;
+    parcel->dated |= plan->record->timestamp_ms != 0;
     parcel->used += lt_align8(plan->total);
     return 0;
 }
@@ -250,6 +267,12 @@ static int outbox_append_alone(leat_producer *p, struct lt_box *box, struct lt_p
     return 0;
 }
 
+// Tells whether its records are told from the log, where they have no more than what was sent.
+static bool outbox_keeps(const struct lt_parcel *parcel) {
+    return parcel->telling > 0 && !parcel->futures && !parcel->whole && !parcel->fields &&
+           !parcel->ordered && !parcel->dated;
+}
+
 static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel *parcel) {
     leat_metadata md = { .offset = -1 };
     int rc = parcel->fault;
@@ -266,6 +289,7 @@ static int outbox_append(leat_producer *p, struct lt_box *box, struct lt_parcel 
                                         .count = (int64_t)parcel->count,
                                         .fields = parcel->fields,
                                         .ordered = parcel->ordered,
+                                        .kept = outbox_keeps(parcel) ? &parcel->log : NULL,
                                         .durable = p->acks == LEAT_ACKS_DISK };
         rc = lt_partition_append(box->p, &batch, &md);
     }
@@ -533,11 +557,12 @@ static int outbox_add_locked(leat_producer *p, struct lt_partition *to, const st
         outbox_push(p, box); // what was closed here waits for nothing
         return lt_fail_nomem();
     }
+    const struct lt_spot at = { parcel->count, parcel->used };
     rc = lt_parcel_put(parcel, plan, entry);
     if (rc != 0)
         return rc; // never of an empty one, which has room for entries
     if (entry->future)
-        lt_future_enter(entry->future, parcel, parcel->count - 1);
+        lt_future_enter(entry->future, parcel, at);
     parcel->alone = alone;
     outbox_accept(p, parcel, size, 1, told_as);
     if (alone || parcel->room - parcel->used < LT_RECORD_MIN)

@@ -229,6 +229,10 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
         rc = lt_segment_append(s, batch, &stamp);
     if (rc != 0)
         return rc;
+    if (batch->kept) {
+        lt_segment_keep(s);
+        *batch->kept = (struct lt_kept){ s, s->map + (s->write_at - batch->bytes) };
+    }
     s->appended_ms = now_ms;
     p->bytes += (int64_t)batch->bytes;
     p->appended += (uint64_t)batch->count;

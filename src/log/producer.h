@@ -13,19 +13,23 @@
 //     box one behind the other. So reports come in offset order per partition.
 //  2. One thread at a time appends for a box (`sending`), and one syncs (`syncing`), without the
 //     producer's lock.
-//  3. Each entry ends exactly once: its report is called, its future done, or it has neither.
+//  3. Each record ends exactly once: its report is called, its future done, or it has neither.
 //  4. `buffered` is what is open or ready; who waits for room waits in line.
 #ifndef LT_LOG_PRODUCER_H
 #define LT_LOG_PRODUCER_H
 
 #include "log/log.h"
 
-struct lt_entry {        // of one record
+struct lt_entry {        // of one record, or of some in a row that are told to the same
     leat_delivery_fn fn; // NULL: none
     void *ctx;
-    leat_future *future; // NULL: none
-    uint32_t at;         // where it stands in the parcel
-    uint32_t pad_;
+    leat_future *future; // of one; NULL: none
+    uint32_t at;         // where the first stands in the parcel
+    uint32_t count;
+};
+
+struct lt_spot { // of a record in a parcel
+    size_t index, at;
 };
 
 struct lt_parcel {
@@ -37,22 +41,26 @@ struct lt_parcel {
     uint8_t *bytes;
     size_t used, room;
     struct lt_entry *entry;
-    size_t count, entry_room;
-    size_t telling;        // entries with fn: what it counts in the producer's `untold`
+    size_t entries, entry_room;
+    size_t count;          // of records
+    size_t telling;        // records with fn: what it counts in the producer's `untold`
     uint64_t epoch;        // of the producer when it was begun
     int64_t since_ns;      // when its first record was accepted
     int64_t base, wall_ms; // when appended: first offset, time of those that have none of their own
     int64_t upto;          // when appended: its box's partition is synced to there before it ends
     int status, error, tries;
-    int fault;      // what a planned fault makes of the next try, when its delay is over
-    bool faulted;   // it was asked for
-    bool whole;     // a leat_batch: one report, the first entry's, for all
-    bool alone;     // one record that has to be looked up before it is appended: a dedup id
-    bool duplicate; // and was found: first says where
-    bool fields;    // a record of it has system fields
-    bool ordered;   // or those that lt_record_order reads
-    int failed;     // why it was not stored, while it waits for those in front of it
-    int unsure;     // of a duplicate: the sync of the first one has failed so
+    int fault;          // what a planned fault makes of the next try, when its delay is over
+    bool faulted;       // it was asked for
+    bool whole;         // a leat_batch: one report, the first entry's, for all
+    bool alone;         // one record that has to be looked up before it is appended: a dedup id
+    bool duplicate;     // and was found: first says where
+    bool fields;        // a record of it has system fields
+    bool ordered;       // or those that lt_record_order reads
+    bool dated;         // or a time of its own
+    struct lt_kept log; // where they are told from, so that the sender keeps bytes in its cache;
+                        // seg NULL: from bytes
+    int failed;         // why it was not stored, while it waits for those in front of it
+    int unsure;         // of a duplicate: the sync of the first one has failed so
     leat_metadata first;
     bool futures; // some entry has one
     char message[160];
@@ -170,15 +178,15 @@ size_t lt_producer_unfinished(const leat_producer *p, uint64_t epoch);
 // lt_producer_flush is leat_flush inside of a call.
 int lt_producer_flush(leat_producer *p, int64_t timeout_ms);
 int lt_producer_tell(leat *mq, struct lt_errand *e);
-// lt_parcel_report fills *r for an entry; record and header (LT_HEADERS_MAX) are room for views.
-void lt_parcel_report(const struct lt_parcel *parcel, size_t i, leat_report *r, leat_record *record,
-                      leat_header *header);
+// lt_parcel_report fills *r for a record; record and header (LT_HEADERS_MAX) are room for views.
+void lt_parcel_report(const struct lt_parcel *parcel, const struct lt_spot *at, leat_report *r,
+                      leat_record *record, leat_header *header);
 
 // ---- future.c
 
-// lt_future_enter makes f the future of an entry; lt_future_done ends it, see lt_parcel_end. Locks:
+// lt_future_enter makes f the future of a record; lt_future_done ends it, see lt_parcel_end. Locks:
 // the producer's.
-void lt_future_enter(leat_future *f, struct lt_parcel *parcel, size_t index);
+void lt_future_enter(leat_future *f, struct lt_parcel *parcel, struct lt_spot at);
 void lt_future_done(leat_future *f);
 // lt_parcel_drop gives the parcel back, once for its way and once for each future.
 void lt_parcel_drop(struct lt_parcel *parcel);

@@ -42,7 +42,7 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
     p->stats.batches++;
     p->stats.duplicates += parcel->duplicate;
     report_count(&p->stats, status, parcel->count);
-    for (size_t i = 0; parcel->futures && i < parcel->count; i++)
+    for (size_t i = 0; parcel->futures && i < parcel->entries; i++)
         if (parcel->entry[i].future)
             lt_future_done(parcel->entry[i].future);
     if (parcel->telling == 0) {
@@ -60,19 +60,27 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
 
 // ---- telling
 
-void lt_parcel_report(const struct lt_parcel *parcel, size_t i, leat_report *r, leat_record *record,
-                      leat_header *header) {
-    const uint8_t *encoded = parcel->bytes + parcel->entry[i].at;
+static const uint8_t *report_bytes(const struct lt_parcel *parcel) {
+    return parcel->log.seg ? parcel->log.at : parcel->bytes;
+}
+
+void lt_parcel_report(const struct lt_parcel *parcel, const struct lt_spot *at, leat_report *r,
+                      leat_record *record, leat_header *header) {
+    const uint8_t *encoded = report_bytes(parcel) + at->at;
     const struct lt_partition *part = parcel->box->p;
     lt_record_unpack(encoded, record, header);
+    if (parcel->log.seg)
+        record->timestamp_ms = record->delay_ms = 0; // the log has put its own there
     record->to_partition = LEAT_PARTITION(part->number);
     const leat_metadata md =
         parcel->duplicate
             ? parcel->first
             : (leat_metadata){ .topic = part->topic->name,
                                .partition = part->number,
-                               .offset = parcel->base < 0 ? -1 : parcel->base + (int64_t)i,
-                               .timestamp_ms = lt_encoded_timestamp(encoded, parcel->wall_ms) };
+                               .offset = parcel->base < 0 ? -1 : parcel->base + (int64_t)at->index,
+                               .timestamp_ms = parcel->log.seg ? parcel->wall_ms
+                                                               : lt_encoded_timestamp(
+                                                                     encoded, parcel->wall_ms) };
     *r = (leat_report){ .md = md,
                         .record = parcel->whole ? NULL : record,
                         .message = parcel->message,
@@ -80,19 +88,36 @@ void lt_parcel_report(const struct lt_parcel *parcel, size_t i, leat_report *r, 
                         .status = parcel->status };
 }
 
-static void report_tell(leat_producer *p, const struct lt_parcel *parcel) {
+// Tells the records of an entry; *at: the first one, then what is behind them.
+static void report_tell_entry(leat_producer *p, const struct lt_parcel *parcel,
+                              const struct lt_entry *e, struct lt_spot *at) {
     leat_header header[LT_HEADERS_MAX];
     leat_record record;
     leat_report r;
-    for (size_t i = 0; i < parcel->count; i++) {
-        const struct lt_entry *e = &parcel->entry[i];
-        if (!e->fn)
-            continue;
-        lt_parcel_report(parcel, i, &r, &record, header);
+    for (uint32_t i = 0; i < e->count; i++, at->index++) {
+        lt_parcel_report(parcel, at, &r, &record, header);
         lt_callback_begin();
         e->fn(p, &r, e->ctx);
         lt_callback_end();
+        if (parcel->whole)
+            return; // one for all
+        at->at += lt_record_size(report_bytes(parcel) + at->at);
     }
+}
+
+static void report_tell(leat_producer *p, struct lt_parcel *parcel) {
+    struct lt_spot at = { 0 };
+    for (size_t i = 0; i < parcel->entries; i++) {
+        const struct lt_entry *e = &parcel->entry[i];
+        at.at = e->at;
+        if (e->fn)
+            report_tell_entry(p, parcel, e, &at);
+        else
+            at.index += e->count;
+    }
+    if (parcel->log.seg)
+        lt_segment_drop(parcel->log.seg);
+    parcel->log.seg = NULL;
 }
 
 // Forgets a round, and wakes who waits for that. Returns  how many reports it was.
