@@ -9,7 +9,7 @@
 
 enum { DEAD_RETRY_MIN_MS = 100, DEAD_RETRY_MAX_MS = 1000 };
 
-// lease->view of a moving lease: bit 0: the copy is durable in the dead-letter queue; bits 1-3:
+// lease->note of a moving lease: bit 0: the copy is durable in the dead-letter queue; bits 1-3:
 // failed tries. A copy that was appended but could not be synced is not appended again: bits 4-14
 // are its partition + 1, 15-30 the end of its topic's id, 31-63 its offset.
 #define DEAD_SAFE  1u
@@ -31,7 +31,7 @@ static struct lt_partition *dead_placed(const leat_topic *t, uint64_t view, int6
 }
 
 unsigned lt_dead_tries(const struct lt_lease *lease) {
-    return lease->view >> 1 & 7;
+    return lease->note >> 1 & 7;
 }
 
 static void dead_retry(leat_queue *q, struct lt_lease *lease) {
@@ -40,7 +40,7 @@ static void dead_retry(leat_queue *q, struct lt_lease *lease) {
     if (ms > DEAD_RETRY_MAX_MS)
         ms = DEAD_RETRY_MAX_MS;
     if (tries < 7)
-        lease->view += 2;
+        lease->note += 2;
     lt_leases_set(&q->leases, lease, LT_LEASE_MOVING, lt_add_ms(lt_now_ns(q->mq), ms));
 }
 
@@ -61,7 +61,7 @@ static void dead_keep(leat_queue *q, struct lt_lease *lease) {
 }
 
 void lt_queue_kill(leat_queue *q, struct lt_lease *lease) {
-    lease->view = 0;
+    lease->note = 0;
     lt_leases_set(&q->leases, lease, LT_LEASE_MOVING, LT_NEVER); // the receipt is stale now
     if (q->dead)
         lt_list_push_back(&q->moving, &lease->link);
@@ -74,7 +74,7 @@ void lt_queue_kill(leat_queue *q, struct lt_lease *lease) {
 static int dead_send(leat_queue *q, const struct lt_lease *lease, const char *reason,
                      leat_queue *to, uint64_t *place) {
     int64_t upto;
-    struct lt_partition *placed = dead_placed(to->topic, lease->view, &upto);
+    struct lt_partition *placed = dead_placed(to->topic, lease->note, &upto);
     if (placed)
         return lt_partition_sync(placed, upto);
     leat_message m;
@@ -110,7 +110,7 @@ static void dead_settle(leat_queue *q, struct lt_lease *lease, int sent) {
     int64_t offset = lease->offset;
     lt_queue_trace(q, "dead", lease->partition, offset, sent);
     if (sent == 0)
-        lease->view |= DEAD_SAFE;
+        lease->note |= DEAD_SAFE;
     else
         q->move_error = sent;
     if (offset < part->window.head) { // given back meanwhile, see lt_queue_follow
@@ -141,7 +141,7 @@ void lt_queue_move(leat_queue *q) {
             continue;
         }
         int sent = 0;
-        if (!(lease->view & DEAD_SAFE)) {
+        if (!(lease->note & DEAD_SAFE)) {
             uint64_t place = 0;
             const char *reason = lt_reason_of(q, lease); // lives as long as the lease
             atomic_fetch_add(&to->guests, 1);            // so it is not deleted meanwhile
@@ -150,7 +150,7 @@ void lt_queue_move(leat_queue *q) {
             lt_lock(q->lock);
             atomic_fetch_sub(&to->guests, 1);
             if (place != 0) // of this try only
-                lease->view = (lease->view & DEAD_TRIES) | place;
+                lease->note = (lease->note & DEAD_TRIES) | place;
             lt_queue_follow(q, lt_queue_part(q, lease->partition));
         }
         dead_settle(q, lease, sent);

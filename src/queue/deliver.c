@@ -146,6 +146,8 @@ static int deliver_record(leat_queue *q, struct lt_queue_part *part, int64_t due
     deliver_take(q, part, offset);
     struct lt_lease *lease = lt_leases_add(&q->leases, number, offset, LT_LEASE_LEASED, due,
                                            deliveries, deliver_generation(q));
+    // While the caller is at work with the message this is done: an ack would have to wait for it.
+    lease->note = lt_sheet_final(sheet, offset, LT_WORD_DONE);
     q->received++;
     m->deliveries = (int32_t)deliveries;
     m->receipt = lt_lease_receipt(lease);

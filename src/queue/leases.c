@@ -86,7 +86,7 @@ struct lt_lease *lt_leases_add(struct lt_leases *l, uint32_t partition, int64_t 
         return NULL;
     lease->partition = partition;
     lease->offset = offset;
-    lease->view = 0;
+    lease->note = 0;
     lease->who = 0;
     lease->deliveries =
         (uint16_t)(deliveries < LEASES_DELIVERIES_MAX ? deliveries : LEASES_DELIVERIES_MAX);

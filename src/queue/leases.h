@@ -68,7 +68,7 @@ struct lt_lease {
     int64_t offset;      // in the partition
     int64_t due_ns;      // on the caller's clock, or LT_LEASE_NEVER
     uint64_t order;      // of equal due times the lower comes first
-    uint64_t view;       // the caller's: what keeps the bytes of the message in place
+    uint64_t note;       // the caller's, 0 when added
     uint32_t partition;
     uint32_t slot; // its own number, the upper 24 bits of the receipt
     uint16_t deliveries;

@@ -106,13 +106,17 @@ struct lt_sheet *lt_ledger_dirty(const struct lt_ledger *l, int64_t after) {
     return NULL;
 }
 
-static int ledger_store(struct lt_sheet *sheet, int64_t offset, uint64_t word) {
+int lt_sheet_store(struct lt_sheet *sheet, int64_t offset, uint64_t word) {
     sheet->dirty = true;
     return lt_words_store(&sheet->words, (uint64_t)(offset - sheet->base), word);
 }
 
+uint64_t lt_sheet_final(const struct lt_sheet *sheet, int64_t offset, int state) {
+    return lt_word_final(state, ledger_key(sheet, offset));
+}
+
 int lt_sheet_store_final(struct lt_sheet *sheet, int64_t offset, int state) {
-    return ledger_store(sheet, offset, lt_word_final(state, ledger_key(sheet, offset)));
+    return lt_sheet_store(sheet, offset, lt_sheet_final(sheet, offset, state));
 }
 
 int lt_sheet_store_live(struct lt_sheet *sheet, int64_t offset, int state, uint32_t deliveries,
@@ -124,8 +128,8 @@ int lt_sheet_store_live(struct lt_sheet *sheet, int64_t offset, int state, uint3
             after = not_before_ms < 0 ? 0 : INT64_MAX;
         not_before = lt_word_not_before(lt_add_ms(0, after < 0 ? 0 : after), 0);
     }
-    return ledger_store(sheet, offset,
-                        lt_word_live(state, deliveries, not_before, ledger_key(sheet, offset)));
+    return lt_sheet_store(sheet, offset,
+                          lt_word_live(state, deliveries, not_before, ledger_key(sheet, offset)));
 }
 
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word) {

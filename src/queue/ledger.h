@@ -47,8 +47,12 @@ void lt_ledger_drop_below(struct lt_ledger *l, int64_t head, bool keep_dirty);
 struct lt_sheet *lt_ledger_dirty(const struct lt_ledger *l, int64_t after);
 
 struct lt_word lt_sheet_load(const struct lt_sheet *sheet, int64_t offset);
-// lt_sheet_store_final and _store_live store the word of an offset.
+// lt_sheet_final is the final word of an offset.
+uint64_t lt_sheet_final(const struct lt_sheet *sheet, int64_t offset, int state);
+// lt_sheet_store stores such a word, lt_sheet_store_final makes and stores it, lt_sheet_store_live
+// stores one that is not final.
 // Returns  LEAT_EIO, LEAT_ENOSPC: only where words are not mapped; nothing changed.
+int lt_sheet_store(struct lt_sheet *sheet, int64_t offset, uint64_t word);
 int lt_sheet_store_final(struct lt_sheet *sheet, int64_t offset, int state);
 // not_before_ms: wall time, 0: at once.
 int lt_sheet_store_live(struct lt_sheet *sheet, int64_t offset, int state, uint32_t deliveries,

@@ -143,7 +143,8 @@ static int settle_ack(leat_queue *q, struct lt_lease *lease) {
     struct lt_queue_part *part = settle_part(q, lease);
     int64_t offset = lease->offset;
     struct lt_sheet *sheet = lt_ledger_find(&part->ledger, offset);
-    int rc = lt_sheet_store_final(sheet, offset, LT_WORD_DONE);
+    uint64_t done = lease->note ? lease->note : lt_sheet_final(sheet, offset, LT_WORD_DONE);
+    int rc = lt_sheet_store(sheet, offset, done);
     if (rc != 0)
         return rc;
     lt_queue_trace(q, "ack", lease->partition, offset, 0);
