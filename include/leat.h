@@ -37,7 +37,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
+#if defined(LEAT_API) // as whoever compiles leat has it
+#elif defined(__GNUC__)
 #define LEAT_API __attribute__((visibility("default")))
 #else
 #define LEAT_API

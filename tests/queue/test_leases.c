@@ -72,7 +72,7 @@ Test(leases, a_lease_is_what_was_added) {
     cr_assert_eq(lease->note, 0);
     lease->note = 55;
     lt_leases_remove(&l, lease);
-    cr_assert_eq(add(LT_LEASE_LEASED, 1, 1)->note, 0, "the view of the one before");
+    cr_assert_eq(add(LT_LEASE_LEASED, 1, 1)->note, 0, "the note of the one before");
     cr_assert_eq(lt_leases_reserve(&l), 0);
     lease = lt_leases_add(&l, 0, 0, LT_LEASE_LEASED, 1, 1 << 20, 2);
     cr_assert_eq(lease->deliveries, UINT16_MAX);
