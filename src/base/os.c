@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -248,6 +249,28 @@ static int os_unmap(struct lt_os *os, void *p, size_t n) {
     return munmap(p, n) == 0 ? 0 : -errno;
 }
 
+enum { OS_ZEROS = 64 * 1024, OS_PIECES = 16 };
+
+static void os_prefill(struct lt_os *os, int fd, int64_t at, int64_t n) {
+    (void)os;
+    static uint8_t zeros[OS_ZEROS]; // never written: no memory is used for it
+    while (n > 0) {
+        struct iovec piece[OS_PIECES];
+        int count = 0;
+        int64_t sum = 0;
+        for (; count < OS_PIECES && sum < n; count++) {
+            int64_t size = n - sum < OS_ZEROS ? n - sum : OS_ZEROS;
+            piece[count] = (struct iovec){ zeros, (size_t)size };
+            sum += size;
+        }
+        int64_t done = pwritev(fd, piece, count, at);
+        if (done <= 0)
+            return;
+        at += done;
+        n -= done;
+    }
+}
+
 static int os_populate(struct lt_os *os, void *p, size_t n) {
     (void)os;
 #ifdef MADV_POPULATE_WRITE
@@ -321,6 +344,7 @@ struct lt_os *lt_os_system(void) {
         .writes_in_place = os_writes_in_place,
         .map = os_map,
         .unmap = os_unmap,
+        .prefill = os_prefill,
         .populate = os_populate,
         .protect = os_protect,
         .write_back = os_write_back,

@@ -51,6 +51,9 @@ struct lt_os {
     // map: fd -1 is anonymous memory, zeroed, not reserved against swap.
     int (*map)(struct lt_os *os, int fd, size_t n, bool writable, void **out);
     int (*unmap)(struct lt_os *os, void *p, size_t n);
+    // prefill: writes zeros where a file has nothing else, so that its pages come into memory many
+    // at a time, and populate finds them there. What it cannot write does no harm. NULL: no.
+    void (*prefill)(struct lt_os *os, int fd, int64_t at, int64_t n);
     // populate: gets the pages ready to be stored to, so that what a store would make SIGBUS is an
     // error here. May be NULL, and -EINVAL where the kernel cannot: then the store finds out.
     int (*populate)(struct lt_os *os, void *p, size_t n);

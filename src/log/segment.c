@@ -13,7 +13,9 @@
 enum {
     SEGMENT_STEP_MIN = 64 * 1024,        // first allocation step, doubling to
     SEGMENT_STEP_MAX = 32 * 1024 * 1024, // this; steps of 4 MiB cost Linux two page faults a page
-    SEGMENT_POPULATE = 128 * 1024 // pages made ready ahead; more dirties more than is written
+    SEGMENT_POPULATE = 128 * 1024, // pages made ready ahead; more dirties more than is written
+    SEGMENT_PREFILL = 256 * 1024,  // the same, where so much as this is not synced:
+    SEGMENT_UNSYNCED = 1024 * 1024
 };
 
 void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const char *suffix) {
@@ -224,16 +226,25 @@ static int segment_room(struct lt_segment *s, uint64_t need) {
 // small.
 static int segment_populate(struct lt_segment *s, uint64_t need) {
     struct lt_os *os = s->mq->os;
+    const uint64_t page = LT_SEGMENT_PAGE;
     if (need <= s->populated || need <= SEGMENT_STEP_MIN || !os->populate ||
         (s->in_file && !s->mq->mapped_write))
         return 0;
-    uint64_t from = s->populated > s->write_at ? s->populated : s->write_at & ~UINT64_C(4095);
-    uint64_t to = need + SEGMENT_POPULATE < s->allocated ? need + SEGMENT_POPULATE : s->allocated;
+    uint64_t from = s->populated > s->write_at ? s->populated : s->write_at & ~(page - 1);
+    // Pages that come into memory together are half the price, but are written to disk together,
+    // too, at each sync of a record in them: so not where there are many.
+    bool many =
+        s->in_file && s->fd >= 0 && os->prefill && s->write_at >= s->synced_to + SEGMENT_UNSYNCED;
+    uint64_t to = need + (many ? SEGMENT_PREFILL : SEGMENT_POPULATE);
+    to = to < s->allocated ? to : s->allocated;
+    uint64_t clear = from < s->write_at ? from + page : from; // behind all that is written
+    if (many && clear < to)
+        os->prefill(os, s->fd, (int64_t)clear, (int64_t)(to - clear));
     int rc = os->populate(os, s->map + from, to - from);
     if (rc < 0 && rc != -EINVAL)
         return lt_fail_os(rc, "making pages of a segment ready in %s",
                           s->mq->dir ? s->mq->dir : "memory");
-    s->populated = to & ~UINT64_C(4095);
+    s->populated = to & ~(page - 1);
     return 0;
 }
 
