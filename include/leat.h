@@ -363,8 +363,10 @@ typedef struct {
 LEAT_API int leat_get_stats(leat *mq, leat_stats *s, size_t size_of_s);
 
 // leat_run_due does what is due now: with LEAT_NO_THREADS that is left to this call and to those
-// that block. Returns  how many things were done. Threads  [any] Blocks   for the syncs that are
-// due.
+// that block.
+// Returns  how many things were done.
+// Threads  [any]
+// Blocks   for the syncs that are due.
 LEAT_API int leat_run_due(leat *mq);
 
 // leat_fd returns a descriptor that is readable while leat_dispatch has something to run: for event
@@ -679,10 +681,12 @@ LEAT_API int leat_batch_open(leat_producer *p, leat_topic *t, int32_t partition,
 LEAT_API int leat_batch_append(leat_batch *b, const leat_record *r);
 // leat_batch_send sends the batch as leat_send_async does, and ends b, whatever it returns. fn,
 // which may be NULL, is called once for all of it: its metadata is of the first record, the others
-// follow. An empty batch is nothing, and fn is not called. Returns  as leat_send_async. Threads
-// [one] [cb]
+// follow. An empty batch is nothing, and fn is not called.
+// Returns  as leat_send_async.
+// Threads  [one] [cb]
 LEAT_API int leat_batch_send(leat_batch *b, leat_delivery_fn fn, void *ctx);
-// leat_batch_discard ends b and sends nothing, also after leat_shutdown. Threads  [one] [cb]
+// leat_batch_discard ends b and sends nothing, also after leat_shutdown.
+// Threads  [one] [cb]
 LEAT_API int leat_batch_discard(leat_batch *b);
 
 // ---- consumer ----------------------------------------------------------------------------------
@@ -1040,10 +1044,10 @@ LEAT_API int leat_queue_pause(leat_queue *q, int on);
 
 // leat_queue_purge ends every message that is in the queue now, whatever its state: receipts are
 // LEAT_ESTALE, views stay. A queue with a topic of its own forgets the dedup ids that were stored
-// until now: one that was used may be used again. It is as durable as a settling, each
-// partition by itself. A message whose copy is just being moved to the dead-letter queue arrives
-// there. purged (may be NULL): how many. Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EFULL: some
-// partitions are not purged. With .settle_acks
+// until now: one that was used may be used again. It is as durable as a settling, each partition by
+// itself. A message whose copy is just being moved to the dead-letter queue arrives there. purged
+// (may be NULL): how many.
+// Returns  LEAT_ENOSPC, LEAT_EIO, LEAT_EFULL: some partitions are not purged. With .settle_acks
 //          LEAT_ACKS_DISK LEAT_EIO also if the sync fails: purged, but unknown whether durably.
 // Threads  [any]
 // Blocks   with LEAT_ACKS_DISK for a sync.
@@ -1098,10 +1102,10 @@ LEAT_API int leat_queue_send(leat_queue *q, const leat_record *r, leat_metadata 
 // leat_queue_receive leases up to max messages for the visibility timeout: no other receive gets
 // them until they are settled or the time is over. The highest priority goes first, then the lowest
 // offset, in each partition by itself: partitions take turns. The delivery is counted before it is
-// handed out, so a message that kills its receiver is dead after deliveries_max tries. Returns  how
-// many, at once with what is there; 0 after timeout_ms. LEAT_EFULL (in_flight_max, or
-//          2^20 views are out), LEAT_EGONE, LEAT_ENOSPC, LEAT_EIO; LEAT_EDEADLK (jumping clock:
-//          nothing can ever come).
+// handed out, so a message that kills its receiver is dead after deliveries_max tries.
+// Returns  how many, at once with what is there; 0 after timeout_ms. LEAT_EFULL (in_flight_max, or
+//          2^20 views of q are out), LEAT_EGONE, LEAT_ENOSPC, LEAT_EIO; LEAT_EDEADLK (jumping
+//          clock: nothing can ever come).
 // Owns     each message has a view, ended by settling or leat_message_release.
 // Threads  [any]
 // Blocks   up to timeout_ms; woken in order of arrival by a send, a nack, the end of a lease or
@@ -1208,8 +1212,10 @@ LEAT_API int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t siz
 // visibility timeout loses its message to another one, unless .auto_extend renews the lease; its
 // result is then nothing. The queue stays open as long as they run, also when it is closed. What is
 // received and not begun when they are stopped goes back uncounted. Errors go to .log, and are
-// tried again. Returns  LEAT_EINVAL (LEAT_NO_THREADS: receive instead), LEAT_ENOMEM (also: no more
-// threads). Owns     *out is ended by leat_workers_stop. Handlers are callbacks. Threads  [any]
+// tried again.
+// Returns  LEAT_EINVAL (LEAT_NO_THREADS: receive instead), LEAT_ENOMEM (also: no more threads).
+// Owns     *out is ended by leat_workers_stop. Handlers are callbacks.
+// Threads  [any]
 LEAT_API int leat_queue_start(leat_queue *q, leat_handler_fn fn, void *ctx,
                               const leat_worker_options *o, leat_workers **out);
 
@@ -1254,7 +1260,9 @@ typedef struct { // .dropped: also what was refused; waiting_max: most that wait
 LEAT_API int leat_publish(leat *mq, const char *channel, const void *data, size_t size);
 
 // leat_publish_record is leat_publish with key, headers and, if it is not 0, timestamp; what else a
-// record may say is LEAT_EINVAL. Returns  also LEAT_ETOOBIG. Threads  [any] [cb]
+// record may say is LEAT_EINVAL.
+// Returns  also LEAT_ETOOBIG.
+// Threads  [any] [cb]
 LEAT_API int leat_publish_record(leat *mq, const char *channel, const leat_record *r);
 
 // leat_channel_subscribe calls fn for each message on the channel of that name; with * ? [ or \ in
@@ -1273,9 +1281,9 @@ LEAT_API int leat_channel_subscribe(leat *mq, const char *pattern, leat_message_
 // a double between the two; each partition in its order. The log is the buffer, so .stop_after,
 // .name and .on_end alone are options. fn is called as one with a buffer; NULL:
 // leat_subscription_next. What retention takes before it was read counts as dropped. No group,
-// nothing is committed. Returns  LEAT_ERANGE, LEAT_EINVAL (from), LEAT_EGONE, LEAT_EIO,
-// LEAT_ENOMEM. Owns     *out is ended by leat_subscription_close. Messages are views into the log:
-// during the
+// nothing is committed.
+// Returns  LEAT_ERANGE, LEAT_EINVAL (from), LEAT_EGONE, LEAT_EIO, LEAT_ENOMEM.
+// Owns     *out is ended by leat_subscription_close. Messages are views into the log: during the
 //          callback, or until they are released; leat_message_hold keeps one.
 // Threads  [any] [cb]
 LEAT_API int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat_message_fn fn,
@@ -1286,9 +1294,10 @@ LEAT_API int leat_topic_tap(leat_topic *t, int32_t partition, int64_t from, leat
 // publish returns, as safe as LEAT_ACKS_LOG. What could not be stored counts as .dropped in its
 // leat_subscription_stats. A topic with .announce_on is, the other way round, published: each
 // record on that channel, with its offset and partition, on the callback thread, or in
-// leat_dispatch; there LEAT_BLOCK is LEAT_FAIL, as in any callback. Returns  LEAT_EINVAL: also if
-// what is stored would be heard again; LEAT_EGONE, LEAT_EACCESS. Owns     *out is ended by
-// leat_subscription_close. Threads  [any] [cb]
+// leat_dispatch; there LEAT_BLOCK is LEAT_FAIL, as in any callback.
+// Returns  LEAT_EINVAL: also if what is stored would be heard again; LEAT_EGONE, LEAT_EACCESS.
+// Owns     *out is ended by leat_subscription_close.
+// Threads  [any] [cb]
 LEAT_API int leat_channel_record(leat *mq, const char *pattern, leat_topic *into,
                                  leat_subscription **out);
 
@@ -1320,11 +1329,13 @@ LEAT_API int leat_channel_list(leat *mq, leat_channel_info *out, size_t max, siz
 LEAT_API int leat_subscription_next(leat_subscription *s, int64_t timeout_ms, leat_message *m);
 
 // leat_subscription_fd returns a descriptor for poll(2), readable while leat_subscription_next has
-// something to say; it may be for nothing. It is leat's, and closed with s. Threads  [any]
+// something to say; it may be for nothing. It is leat's, and closed with s.
+// Threads  [any]
 LEAT_API int leat_subscription_fd(leat_subscription *s);
 
-// leat_subscription_get_stats counts. Returns  LEAT_EINVAL also without a buffer: an inline
-// subscription counts nothing. Threads  [any] [cb]
+// leat_subscription_get_stats counts.
+// Returns  LEAT_EINVAL also without a buffer: an inline subscription counts nothing.
+// Threads  [any] [cb]
 LEAT_API int leat_subscription_get_stats(leat_subscription *s, leat_subscription_stats *st,
                                          size_t size_of_st);
 

@@ -56,7 +56,8 @@ enum {
 // leat_fault_push makes the next `count` (LEAT_FOREVER: all) calls of a kind return `error` (0:
 // only late) after delay_ms of the store's time. Faults are used up first in, first out. topic: of
 // a queue's receive and settle the queue's name; NULL and partition -1: any. Inside a callback, and
-// for space and sync, there is no delay. Threads  [any] [cb]
+// for space and sync, there is no delay.
+// Threads  [any] [cb]
 LEAT_API int leat_fault_push(leat *mq, int op, const char *topic, int32_t partition, int error,
                              int64_t count, int64_t delay_ms);
 
