@@ -44,6 +44,33 @@ Test(sync, a_mutex_excludes, .init = make_locks, .fini = drop_locks) {
     cr_assert_eq(counter, 80000);
 }
 
+static void *count_up_busy(void *ctx) {
+    (void)ctx;
+    for (int i = 0; i < 20000; i++) {
+        lt_lock_busy(&low);
+        if (i % 4 == 0)
+            lt_lock_busy(&high);
+        counter++;
+        if (i % 4 == 0)
+            lt_unlock(&high);
+        if (i % 5000 == 0)
+            lt_linger(100000); // longer than the others stay away: they sleep
+        lt_unlock(&low);
+    }
+    return NULL;
+}
+
+Test(sync, a_busy_mutex_excludes_those_who_stay_away_and_those_who_sleep, .init = make_locks,
+     .fini = drop_locks) {
+    pthread_t thread[4];
+    (void)count_up_busy(NULL); // alone, before there are threads
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(pthread_create(&thread[i], NULL, count_up_busy, NULL), 0);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(pthread_join(thread[i], NULL), 0);
+    cr_assert_eq(counter, 100000);
+}
+
 static void *answer(void *ctx) {
     (void)ctx;
     lt_lock(&low);
