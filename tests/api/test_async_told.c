@@ -15,7 +15,7 @@ static int64_t offset_of[RECORDS]; // -1: not told
 static int wrong;
 
 static void note(const leat_report *r, int64_t number, bool keyed) {
-    char value[16];
+    char value[24];
     (void)snprintf(value, sizeof value, "value %d", (int)number);
     const leat_record *record = r->record;
     wrong += number < 0 || number >= RECORDS || offset_of[number] != -1;
@@ -40,7 +40,7 @@ static void tell_too(leat_producer *from, const leat_report *r, void *ctx) {
 static void send(int i) {
     static char contexts[RECORDS];
     leat_delivery_fn fns[] = { tell, NULL, tell_too };
-    char value[16];
+    char value[24];
     (void)snprintf(value, sizeof value, "value %d", i);
     leat_record r = { .value = leat_str(value) };
     if (i / 2 % 2)
@@ -80,7 +80,7 @@ Test(async_told, what_the_log_has_given_back_meanwhile_is_told_as_it_was) {
                        &(leat_topic_options){ .segment_bytes = 16384, .retention_records = 1 },
                        &small));
     for (int i = 0; i < RECORDS; i++) {
-        char value[16];
+        char value[24];
         (void)snprintf(value, sizeof value, "value %d", i);
         offset_of[i] = -1;
         ok(leat_send_async(p, small, &(leat_record){ .value = leat_str(value) }, tell_plain, NULL));
