@@ -9,12 +9,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "lib/complain.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SENDS = 3000, ROUNDS = 2, SHUTDOWNS = 200 };
@@ -46,26 +47,10 @@ struct listener {
 };
 
 static leat *mq;
-static atomic_bool over, failed;
-static char complaint[300];
+static atomic_bool over;
 static uint32_t seqs[WHO][CHANNELS];                           // each its publisher's
 static uint32_t last_of_key[WHO][CHANNELS][KEYS];              // published
 static atomic_long sum_heard[CHANNELS], sum_refused[CHANNELS]; // of publishes
-
-__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...) {
-    if (atomic_exchange(&failed, true))
-        return;
-    va_list ap;
-    va_start(ap, format);
-    (void)vsnprintf(complaint, sizeof complaint, format, ap);
-    va_end(ap);
-    (void)fprintf(stderr, "%s\n", complaint); // what is broken may not end
-}
-
-static void wait_for(sem_t *s) {
-    while (sem_wait(s) != 0) // EINTR
-        continue;
-}
 
 static void publish(int who, int c) {
     uint32_t seq = ++seqs[who][c], key = seq % KEYS;

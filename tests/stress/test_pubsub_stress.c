@@ -21,13 +21,14 @@
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "lib/complain.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SENDS = 4000, CHANGES = 400, SEEDS = 1 };
@@ -92,30 +93,12 @@ static long halfway;
 static atomic_long sent;
 static sem_t half;
 
-static atomic_bool failed;
-static char complaint[400];
-
 static _Thread_local int my_round, my_who;
 static _Thread_local uint32_t my_chance = 1;
-
-__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...) {
-    if (atomic_exchange(&failed, true))
-        return;
-    va_list ap;
-    va_start(ap, format);
-    (void)vsnprintf(complaint, sizeof complaint, format, ap);
-    va_end(ap);
-    (void)fprintf(stderr, "%s\n", complaint); // what is broken may not end
-}
 
 static unsigned draw(unsigned n) {
     my_chance = my_chance * 1664525u + 1013904223u;
     return (my_chance >> 8) % n;
-}
-
-static void wait_for(sem_t *s) {
-    while (sem_wait(s) != 0) // EINTR
-        continue;
 }
 
 // Which publisher this thread is.

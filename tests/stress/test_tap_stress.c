@@ -16,7 +16,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/complain.h"
 #include "lib/scratch.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -65,23 +65,6 @@ static const struct round *now;
 static struct ear *ears, follower[2];
 static atomic_int ear_count;
 static atomic_bool over, stopped; // stopped: after a shutdown or deletion calls may fail
-static atomic_bool failed;
-static char complaint[300];
-
-__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...) {
-    if (atomic_exchange(&failed, true))
-        return;
-    va_list ap;
-    va_start(ap, format);
-    (void)vsnprintf(complaint, sizeof complaint, format, ap);
-    va_end(ap);
-    (void)fprintf(stderr, "%s\n", complaint); // what is broken may not end
-}
-
-static void wait_for(sem_t *s) {
-    while (sem_wait(s) != 0) // EINTR
-        continue;
-}
 
 static unsigned draw(uint32_t *chance, unsigned n) {
     *chance = *chance * 1664525u + 1013904223u;
