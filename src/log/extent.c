@@ -3,8 +3,7 @@
 // and since when; and the segment of what is in front of an offset.
 #include "log/topic.h"
 
-// The first segment that has a record at or behind offset. Locks: the partition's.
-static size_t extent_find(const struct lt_partition *p, int64_t offset) {
+size_t lt_partition_find(const struct lt_partition *p, int64_t offset) {
     size_t lo = 0, hi = p->count;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
@@ -22,7 +21,8 @@ int lt_partition_bytes_between(struct lt_partition *p, int64_t from, int64_t to,
     *bytes = 0;
     from = from > begin ? from : begin;
     lt_lock(&p->lock);
-    for (size_t i = extent_find(p, from); rc == 0 && i < p->count && p->segs[i]->base < to; i++) {
+    for (size_t i = lt_partition_find(p, from); rc == 0 && i < p->count && p->segs[i]->base < to;
+         i++) {
         struct lt_segment *s = p->segs[i];
         bool whole = from <= s->base && to >= s->base + s->count;
         rc = whole ? 0 : lt_segment_ready(s);
@@ -65,7 +65,7 @@ int lt_partition_pin_before(struct lt_partition *p, int64_t offset, int64_t *las
     int rc = 0;
     *out = NULL;
     lt_lock(&p->lock);
-    size_t i = extent_find(p, offset);
+    size_t i = lt_partition_find(p, offset);
     if (i < p->count && p->segs[i]->base < offset)
         i++;
     while (i > 0 && p->segs[i - 1]->count == 0)

@@ -179,22 +179,19 @@ int lt_groups_attach(leat *mq) {
     return 0;
 }
 
-void lt_groups_forget_topic(leat *mq, const leat_topic *t) {
-    struct lt_map_cursor at = { 0 };
-    void *group;
-    lt_lock(&mq->log->table);
-    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
-        struct lt_group *g = group;
-        lt_lock(&g->lock);
-        struct lt_group_topic *gt = lt_group_topic_locked(g, t);
-        if (gt)
-            lt_group_topic_forget_locked(g, gt);
-        lt_unlock(&g->lock);
-    }
-    lt_unlock(&mq->log->table);
-}
+// ---- all groups
 
-int lt_groups_expect_topic(leat *mq, leat_topic *t) {
+// What a visit is about, and finds.
+struct groups_visit {
+    const leat_topic *t;
+    leat_topic *fresh; // one that is being made
+    int32_t partition; // or how many
+    int64_t floor;
+};
+
+// Visits each group, with its lock and the table's, until a visit fails. Returns  as that.
+static int groups_each(leat *mq, int (*visit)(struct lt_group *g, struct groups_visit *v),
+                       struct groups_visit *v) {
     struct lt_map_cursor at = { 0 };
     void *group;
     int rc = 0;
@@ -202,10 +199,30 @@ int lt_groups_expect_topic(leat *mq, leat_topic *t) {
     while (rc == 0 && lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
         struct lt_group *g = group;
         lt_lock(&g->lock);
-        rc = lt_group_expect_locked(g, t);
+        rc = visit(g, v);
         lt_unlock(&g->lock);
     }
     lt_unlock(&mq->log->table);
+    return rc;
+}
+
+static int groups_forget(struct lt_group *g, struct groups_visit *v) {
+    struct lt_group_topic *gt = lt_group_topic_locked(g, v->t);
+    if (gt)
+        lt_group_topic_forget_locked(g, gt);
+    return 0;
+}
+
+void lt_groups_forget_topic(leat *mq, const leat_topic *t) {
+    (void)groups_each(mq, groups_forget, &(struct groups_visit){ .t = t });
+}
+
+static int groups_expect(struct lt_group *g, struct groups_visit *v) {
+    return lt_group_expect_locked(g, v->fresh);
+}
+
+int lt_groups_expect_topic(leat *mq, leat_topic *t) {
+    int rc = groups_each(mq, groups_expect, &(struct groups_visit){ .fresh = t });
     if (rc != 0)
         lt_groups_forget_topic(mq, t);
     return rc;
@@ -227,57 +244,42 @@ static int group_topic_room(struct lt_group *g, struct lt_group_topic *gt, int32
     return 0;
 }
 
+static int groups_make_room(struct lt_group *g, struct groups_visit *v) {
+    struct lt_group_topic *gt = lt_group_topic_locked(g, v->t);
+    return gt ? group_topic_room(g, gt, v->partition) : 0;
+}
+
 int lt_groups_make_room(leat *mq, leat_topic *t, int32_t partitions) {
-    struct lt_map_cursor at = { 0 };
-    void *group;
-    int rc = 0;
     atomic_store(&t->room, partitions); // for groups that come to it from here on
-    lt_lock(&mq->log->table);
-    while (rc == 0 && lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
-        struct lt_group *g = group;
-        lt_lock(&g->lock);
-        struct lt_group_topic *gt = lt_group_topic_locked(g, t);
-        if (gt)
-            rc = group_topic_room(g, gt, partitions);
-        lt_unlock(&g->lock);
+    return groups_each(mq, groups_make_room,
+                       &(struct groups_visit){ .t = t, .partition = partitions });
+}
+
+static int groups_share(struct lt_group *g, struct groups_visit *v) {
+    struct lt_group_topic *gt = lt_group_topic_locked(g, v->t);
+    if (gt) {
+        gt->unborn = false;
+        lt_group_share_locked(g);
     }
-    lt_unlock(&mq->log->table);
-    return rc;
+    return 0;
 }
 
 void lt_groups_share_topic(leat *mq, const leat_topic *t) {
-    struct lt_map_cursor at = { 0 };
-    void *group;
-    lt_lock(&mq->log->table);
-    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
-        struct lt_group *g = group;
-        lt_lock(&g->lock);
-        struct lt_group_topic *gt = lt_group_topic_locked(g, t);
-        if (gt) {
-            gt->unborn = false;
-            lt_group_share_locked(g);
-        }
-        lt_unlock(&g->lock);
-    }
-    lt_unlock(&mq->log->table);
+    (void)groups_each(mq, groups_share, &(struct groups_visit){ .t = t });
+}
+
+static int groups_floor(struct lt_group *g, struct groups_visit *v) {
+    const struct lt_group_topic *gt = lt_group_topic_locked(g, v->t);
+    const struct lt_claim *c = lt_group_claim_locked(g, v->t, v->partition);
+    int64_t offset = c && c->slot ? c->slot->values[0] : gt && gt->readers > 0 ? 0 : INT64_MAX;
+    v->floor = offset < v->floor ? offset : v->floor;
+    return 0;
 }
 
 int64_t lt_groups_floor(leat *mq, const leat_topic *t, int32_t partition) {
-    struct lt_map_cursor at = { 0 };
-    void *group;
-    int64_t floor = INT64_MAX;
-    lt_lock(&mq->log->table);
-    while (lt_map_next(&mq->log->groups, &at, NULL, NULL, &group)) {
-        struct lt_group *g = group;
-        lt_lock(&g->lock);
-        const struct lt_group_topic *gt = lt_group_topic_locked(g, t);
-        const struct lt_claim *c = lt_group_claim_locked(g, t, partition);
-        int64_t offset = c && c->slot ? c->slot->values[0] : gt && gt->readers > 0 ? 0 : INT64_MAX;
-        floor = offset < floor ? offset : floor;
-        lt_unlock(&g->lock);
-    }
-    lt_unlock(&mq->log->table);
-    return floor;
+    struct groups_visit v = { .t = t, .partition = partition, .floor = INT64_MAX };
+    (void)groups_each(mq, groups_floor, &v);
+    return v.floor;
 }
 
 void lt_groups_free(leat *mq) {

@@ -571,14 +571,7 @@ int lt_partition_pin(struct lt_partition *p, int64_t offset, int64_t *first,
     int rc = 0;
     *out = NULL;
     lt_lock(&p->lock);
-    size_t lo = 0, hi = p->count; // the first segment whose records are not all below offset
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (p->segs[mid]->base + p->segs[mid]->count <= offset)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
+    size_t lo = lt_partition_find(p, offset);
     while (lo < p->count && p->segs[lo]->count == 0)
         lo++; // one of which nothing can be read, behind a gap
     if (lo < p->count) {

@@ -112,6 +112,9 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto);
 // Returns  1, 0 if there is none (*offset is the end then), LEAT_EIO, LEAT_ENOMEM.
 int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
 
+// lt_partition_find returns the place of the first segment that has a record at or behind offset;
+// the number of segments: none has. Locks: the partition's.
+size_t lt_partition_find(const struct lt_partition *p, int64_t offset);
 // lt_partition_bytes_between tells how many bytes the records from..to-1 take up in the log,
 // framing included, without reading them: what is below begin or beyond the end counts nothing.
 // Locks: any below PARTITION. Returns  LEAT_EIO, LEAT_ENOMEM: of an index that had to be loaded.

@@ -102,12 +102,9 @@ static int manage_check_idle(leat_queue *q) {
     user = manage_find_user(q, false);
     if (user)
         return lt_fail(LEAT_EBUSY, "queue %s: queue %s stands over its topic", q->name, user->name);
-    uint32_t views = lt_pin_pool_out(q->views);
-    if (views > 0)
-        return lt_fail(LEAT_EBUSY, "queue %s: %u messages are neither settled nor released",
-                       q->name, views);
-    if (atomic_load(&q->waiting) > 0)
-        return lt_fail(LEAT_EBUSY, "queue %s: another thread waits in receive", q->name);
+    int rc = lt_queue_idle(q);
+    if (rc != 0)
+        return rc;
     if (q->opens > 0)
         return lt_fail(LEAT_EBUSY, "queue %s is open", q->name);
     if (atomic_load(&q->guests) > 0)

@@ -429,17 +429,24 @@ int leat_queue_open(leat *mq, const char *name, const leat_queue_options *o, lea
     return lt_end(mq, rc);
 }
 
-static int queue_close_locked(leat_queue *q) {
-    if (q->opens > 1) {
-        q->opens--;
-        return 0;
-    }
+int lt_queue_idle(const leat_queue *q) {
     uint32_t views = lt_pin_pool_out(q->views);
     if (views > 0)
         return lt_fail(LEAT_EBUSY, "queue %s: %u messages are neither settled nor released",
                        q->name, views);
     if (atomic_load(&q->waiting) > 0)
         return lt_fail(LEAT_EBUSY, "queue %s: another thread waits in receive", q->name);
+    return 0;
+}
+
+static int queue_close_locked(leat_queue *q) {
+    if (q->opens > 1) {
+        q->opens--;
+        return 0;
+    }
+    int rc = lt_queue_idle(q);
+    if (rc != 0)
+        return rc;
     q->opens = 0;
     lt_child_remove(q->mq, &q->child);
     return 0;

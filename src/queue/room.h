@@ -149,6 +149,9 @@ int lt_queue_catch_up(leat_queue *q);
 uint64_t lt_queue_leased(const leat_queue *q); // in flight, lapsed ones not counted. Locks: queue
 // lt_queue_find returns the queue of that name, or NULL. Locks: admin.
 leat_queue *lt_queue_find(leat *mq, const char *name);
+// lt_queue_idle tells whether nobody has a view of q or waits in it. Locks: admin.
+// Returns  LEAT_EBUSY, saying which.
+int lt_queue_idle(const leat_queue *q);
 // lt_queue_end takes a queue, of which there is no handle, out of all that knows it, and frees it.
 // Locks: admin. Blocks  for its timer.
 void lt_queue_end(leat_queue *q);
