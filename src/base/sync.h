@@ -9,6 +9,7 @@
 #define LT_BASE_SYNC_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #if defined(__has_include)
@@ -87,6 +88,24 @@ static inline void lt_lock_busy(struct lt_mutex *mu) {
     lt_rank_push(mu);
     if (pthread_mutex_trylock(&mu->m) != 0)
         lt_lock_wait(mu);
+}
+
+// lt_refs_more and lt_refs_less count references, without a locked step while the process has one
+// thread. Returns  how many are left: who brings it to 0 sees all that the others did (acq_rel).
+static inline void lt_refs_more(_Atomic int *refs) {
+    if (LT_ALONE)
+        atomic_store_explicit(refs, atomic_load_explicit(refs, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(refs, 1, memory_order_relaxed);
+}
+
+static inline int lt_refs_less(_Atomic int *refs) {
+    if (!LT_ALONE)
+        return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) - 1;
+    int left = atomic_load_explicit(refs, memory_order_relaxed) - 1;
+    atomic_store_explicit(refs, left, memory_order_relaxed);
+    return left;
 }
 
 // lt_try_lock is for a forked child: nobody who could hold mu is there, nor any who would wait.

@@ -61,7 +61,7 @@ static void segment_opened(struct lt_segment *s, int fd) {
 }
 
 static void segment_keep(struct lt_pinned *obj) {
-    atomic_fetch_add_explicit(&lt_segment_of(obj)->refs, 1, memory_order_relaxed);
+    lt_refs_more(&lt_segment_of(obj)->refs);
 }
 
 void lt_segment_clean(struct lt_segment *s, int64_t bytes) {
@@ -85,7 +85,7 @@ static void segment_free(struct lt_segment *s) {
 
 static void segment_drop(struct lt_pinned *obj) {
     struct lt_segment *s = lt_segment_of(obj);
-    if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+    if (lt_refs_less(&s->refs) == 0)
         segment_free(s);
 }
 
