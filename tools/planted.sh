@@ -65,7 +65,7 @@ expect() {
     fi
     count=$((count + 1))
     targets=leat_planted
-    [ "$stage" != project ] || targets="leat_static leat_shared"
+    [ "$stage" != project ] || targets="leat_static leat_shared leat_inside"
     if LEAT_CHECK_ONLY=$tests LEAT_CHECK_TARGETS=$targets sh tools/check.sh "$stage" >"$dir/out" 2>&1; then got=green; else got=red; fi
     say="as it must"
     if [ $got != "$result" ]; then
@@ -180,14 +180,14 @@ int rogue(int n) {
     return n;
 }
 $good" "$call"
-expect symbol-without-prefix project project_symbols red 'visible in libleat.a: rogue'
+expect symbol-without-prefix project project_symbols red 'visible in an object: rogue'
 
 carrier "__attribute__((visibility(\"default\"))) int leat_rogue(int n);
 int leat_rogue(int n) {
     return n;
 }
 $good" "$call"
-expect symbol-undeclared project project_symbols red 'exported, not declared: leat_rogue'
+expect symbol-undeclared project project_symbols red 'visible, not declared: leat_rogue'
 
 carrier "$good" "$call"
 first=$(sed -n 's/^static [a-z_ ]*[ *]\([a-z0-9_]*\)(.*{$/\1/p' src/base/*.c | head -n 1)
