@@ -32,15 +32,14 @@ int lt_pins_init(struct lt_pins *pins, struct lt_mem *mem) {
     }
     lt_stretch_init(&pins->slots, mem, sizeof(struct pins_slot), 64);
     atomic_init(&pins->used, 0);
-    atomic_init(&pins->pools, NULL);
-    pins->idle = NULL;
+    pins->pools = pins->idle = NULL;
     return 0;
 }
 
 void lt_pins_fini(struct lt_pins *pins) {
     struct lt_pin_pool *pool;
-    while ((pool = atomic_load_explicit(&pins->pools, memory_order_relaxed))) {
-        atomic_store_explicit(&pins->pools, pool->next, memory_order_relaxed);
+    while ((pool = pins->pools)) {
+        pins->pools = pool->next;
         lt_mutex_fini(&pool->lock);
         lt_free(pins->slots.mem, pool);
     }
@@ -49,16 +48,15 @@ void lt_pins_fini(struct lt_pins *pins) {
     lt_mutex_fini(&pins->own.lock);
 }
 
+// Locks: that of pins.
 static struct lt_pin_pool *pins_pool_new(struct lt_pins *pins) {
     struct lt_pin_pool *pool = lt_alloc(pins->slots.mem, sizeof *pool);
-    if (pool && pins_pool_init(pool, LT_RANK_QUEUE) != 0) {
+    if (!pool || pins_pool_init(pool, LT_RANK_QUEUE) != 0) {
         lt_free(pins->slots.mem, pool);
         return NULL;
     }
-    if (!pool)
-        return NULL;
-    pool->next = atomic_load_explicit(&pins->pools, memory_order_relaxed);
-    atomic_store_explicit(&pins->pools, pool, memory_order_release);
+    pool->next = pins->pools;
+    pins->pools = pool;
     return pool;
 }
 

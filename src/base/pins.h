@@ -37,11 +37,11 @@ struct lt_pin_pool {
 
 struct lt_pins {
     struct lt_pin_pool own; // of all that is no queue's
-    struct lt_mutex lock;   // guards growth of the slots, and idle
+    struct lt_mutex lock;   // guards growth of the slots, and the lists of pools
     struct lt_stretch slots;
-    _Atomic uint32_t used;             // slots; stored (release) when one has its pool
-    struct lt_pin_pool *_Atomic pools; // of queues, the newest first; stored under the lock
-    struct lt_pin_pool *idle;          // without an owner
+    _Atomic uint32_t used;     // slots; stored (release) when one has its pool
+    struct lt_pin_pool *pools; // of queues, all of them
+    struct lt_pin_pool *idle;  // without an owner
 };
 
 int lt_pins_init(struct lt_pins *pins, struct lt_mem *mem);

@@ -91,7 +91,8 @@ static inline void lt_lock_busy(struct lt_mutex *mu) {
 }
 
 // lt_refs_more and lt_refs_less count references, without a locked step while the process has one
-// thread. Returns  how many are left: who brings it to 0 sees all that the others did (acq_rel).
+// thread. The latter returns how many are left: who brings it to 0 sees all that the others did
+// (acq_rel).
 static inline void lt_refs_more(_Atomic int *refs) {
     if (LT_ALONE)
         atomic_store_explicit(refs, atomic_load_explicit(refs, memory_order_relaxed) + 1,

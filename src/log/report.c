@@ -78,9 +78,7 @@ void lt_parcel_report(const struct lt_parcel *parcel, const struct lt_spot *at, 
             : (leat_metadata){ .topic = part->topic->name,
                                .partition = part->number,
                                .offset = parcel->base < 0 ? -1 : parcel->base + (int64_t)at->index,
-                               .timestamp_ms = parcel->log.seg ? parcel->wall_ms
-                                                               : lt_encoded_timestamp(
-                                                                     encoded, parcel->wall_ms) };
+                               .timestamp_ms = lt_encoded_timestamp(encoded, parcel->wall_ms) };
     *r = (leat_report){ .md = md,
                         .record = parcel->whole ? NULL : record,
                         .message = parcel->message,
