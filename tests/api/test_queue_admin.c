@@ -521,3 +521,24 @@ Test(queue_admin, in_a_callback_only_looks) {
         cr_assert_eq(inner_rc[i], LEAT_EDEADLK, "%d: %d", i, inner_rc[i]);
     ok(leat_close_all(mq, 0));
 }
+
+// 20 MB pass through a store that may have 8: what is done is used again.
+Test(queue_admin, a_queue_in_memory_needs_no_more_than_is_in_it) {
+    enum { MESSAGES = 20000, LIMIT = 8 << 20 };
+    static char value[1000];
+    leat *store;
+    leat_queue *queue;
+    leat_message one;
+    leat_stats st;
+    ok(leat_open_memory(&(leat_options){ .memory_max_bytes = LIMIT }, &store));
+    ok(leat_queue_open(store, "q", NULL, &queue));
+    for (int i = 0; i < MESSAGES; i++) {
+        ok(leat_queue_send(queue, &(leat_record){ .value = { value, sizeof value } }, NULL));
+        gives(1, leat_queue_receive(queue, 0, &one, 1));
+        ok(leat_queue_ack(queue, &one));
+    }
+    ok(leat_get_stats(store, &st, sizeof st));
+    cr_assert_eq(st.acked, (uint64_t)MESSAGES);
+    cr_assert(st.bytes > 0 && st.bytes <= LIMIT, "%llu bytes", (unsigned long long)st.bytes);
+    ok(leat_close_all(store, 0));
+}
