@@ -282,6 +282,24 @@ static int os_populate(struct lt_os *os, void *p, size_t n) {
 #endif
 }
 
+static void os_large_pages(struct lt_os *os, void *p, size_t n, bool wanted) {
+    (void)os;
+#ifdef MADV_HUGEPAGE
+    (void)madvise(p, n, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+#else
+    (void)p;
+    (void)n;
+    (void)wanted;
+#endif
+}
+
+static int64_t os_spent_ns(struct lt_os *os) {
+    (void)os;
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 static int os_protect(struct lt_os *os, void *p, size_t n) {
     (void)os;
     return mprotect(p, n, PROT_READ) == 0 ? 0 : -errno;
@@ -346,6 +364,8 @@ struct lt_os *lt_os_system(void) {
         .unmap = os_unmap,
         .prefill = os_prefill,
         .populate = os_populate,
+        .large_pages = os_large_pages,
+        .spent_ns = os_spent_ns,
         .protect = os_protect,
         .write_back = os_write_back,
         .files_max = os_files_max,

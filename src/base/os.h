@@ -57,6 +57,11 @@ struct lt_os {
     // populate: gets the pages ready to be stored to, so that what a store would make SIGBUS is an
     // error here. May be NULL, and -EINVAL where the kernel cannot: then the store finds out.
     int (*populate)(struct lt_os *os, void *p, size_t n);
+    // large_pages: whether pages of anonymous memory are to be large ones: one fault for 2 MiB, but
+    // so much for the first byte, too. Where the kernel has none that does no harm. May be NULL.
+    void (*large_pages)(struct lt_os *os, void *p, size_t n, bool wanted);
+    // spent_ns: processor time of the calling thread. NULL: not known.
+    int64_t (*spent_ns)(struct lt_os *os);
     // protect: a mapping is only read from here on. May be NULL.
     int (*protect)(struct lt_os *os, void *p, size_t n);
     // write_back: starts writing a range of a file to the disk, without waiting and without any

@@ -11,11 +11,8 @@
 #include <string.h>
 
 enum {
-    SEGMENT_STEP_MIN = 64 * 1024,        // first allocation step, doubling to
-    SEGMENT_STEP_MAX = 32 * 1024 * 1024, // this; steps of 4 MiB cost Linux two page faults a page
-    SEGMENT_POPULATE = 128 * 1024, // pages made ready ahead; more dirties more than is written
-    SEGMENT_PREFILL = 256 * 1024,  // the same, where so much as this is not synced:
-    SEGMENT_UNSYNCED = 1024 * 1024
+    SEGMENT_STEP_MIN = 64 * 1024,       // first allocation step, doubling to
+    SEGMENT_STEP_MAX = 32 * 1024 * 1024 // this; steps of 4 MiB cost Linux two page faults a page
 };
 
 void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const char *suffix) {
@@ -221,33 +218,6 @@ static int segment_room(struct lt_segment *s, uint64_t need) {
     return rc;
 }
 
-// Gets the pages below `need` ready, some way ahead: one call where there would be a page fault
-// each, and an error code where there would be SIGBUS. Not for the first ones: a small topic stays
-// small.
-static int segment_populate(struct lt_segment *s, uint64_t need) {
-    struct lt_os *os = s->mq->os;
-    const uint64_t page = LT_SEGMENT_PAGE;
-    if (need <= s->populated || need <= SEGMENT_STEP_MIN || !os->populate ||
-        (s->in_file && !s->mq->mapped_write))
-        return 0;
-    uint64_t from = s->populated > s->write_at ? s->populated : s->write_at & ~(page - 1);
-    // Pages that come into memory together are half the price, but are written to disk together,
-    // too, at each sync of a record in them: so not where there are many.
-    bool many =
-        s->in_file && s->fd >= 0 && os->prefill && s->write_at >= s->synced_to + SEGMENT_UNSYNCED;
-    uint64_t to = need + (many ? SEGMENT_PREFILL : SEGMENT_POPULATE);
-    to = to < s->allocated ? to : s->allocated;
-    uint64_t clear = from < s->write_at ? from + page : from; // behind all that is written
-    if (many && clear < to)
-        os->prefill(os, s->fd, (int64_t)clear, (int64_t)(to - clear));
-    int rc = os->populate(os, s->map + from, to - from);
-    if (rc < 0 && rc != -EINVAL)
-        return lt_fail_os(rc, "making pages of a segment ready in %s",
-                          s->mq->dir ? s->mq->dir : "memory");
-    s->populated = to & ~(page - 1);
-    return 0;
-}
-
 // The first seam. Hands out where n bytes at `at` are to be made: the mapping, or a buffer.
 static uint8_t *segment_write_begin(struct lt_segment *s, uint64_t at, size_t n) {
     if (!s->in_file || s->mq->mapped_write)
@@ -308,10 +278,11 @@ int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_se
     s->fields = (head->incompatible & LT_INCOMPATIBLE_FIELDS) != 0;
     int rc = s->in_file ? segment_make_file(s) : 0;
     bool made = rc == 0 && s->in_file;
-    if (rc == 0 && !s->in_file)
-        (void)lt_spare_use(s, used);
+    bool spare = rc == 0 && !s->in_file && lt_spare_use(s, used);
     if (rc == 0)
         rc = lt_segment_ready(s);
+    if (rc == 0 && !spare)
+        lt_pages_begin(s, used);
     if (rc == 0)
         rc = segment_write_head(s, head);
     if (rc == 0) {
@@ -427,7 +398,7 @@ int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct
     if (rc == 0)
         rc = segment_room(s, at + batch->bytes);
     if (rc == 0)
-        rc = segment_populate(s, at + batch->bytes);
+        rc = lt_pages_ready(s, at + batch->bytes);
     if (rc == 0)
         rc = lt_index_room(s, (uint64_t)batch->count);
     if (rc != 0)

@@ -51,6 +51,7 @@ struct lt_segment {
     int fd;                      // -1: memory, or closed because all is synced
     uint64_t allocated;          // bytes of the file, or counted as memory
     uint64_t populated;          // bytes whose pages are ready to be stored to
+    bool large;                  // pages that are made from here on may be large ones
     uint64_t write_at;           // where the next record goes
     int64_t count;               // records
     uint64_t synced_to;          // bytes on disk
@@ -130,6 +131,14 @@ int lt_segment_append(struct lt_segment *s, const struct lt_batch *batch, struct
 void lt_segment_push(struct lt_segment *s);
 // lt_segment_clean takes `bytes` out of the store's sum of what is not synced. Locks: as above.
 void lt_segment_clean(struct lt_segment *s, int64_t bytes);
+
+// ---- pages.c
+
+// lt_pages_begin says how large the pages of a new segment are to be. used: bytes in the one before
+// it. lt_pages_ready gets those below `need`, which are allocated, ready to be stored to, and some
+// behind. Locks: as above. Returns  LEAT_ENOSPC, LEAT_ENOMEM, LEAT_EIO.
+void lt_pages_begin(struct lt_segment *s, uint64_t used);
+int lt_pages_ready(struct lt_segment *s, uint64_t need);
 
 // ---- index.c
 

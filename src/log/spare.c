@@ -54,7 +54,11 @@ void lt_spare_keep(struct lt_segment *s) {
         spare_uncount(s->mq, &old[i]);
     }
     spares->spare[spares->count++] = (struct lt_spare){
-        .map = s->map, .size = s->map_size, .allocated = s->allocated, .populated = s->populated
+        .map = s->map,
+        .size = s->map_size,
+        .allocated = s->allocated,
+        .populated = s->populated,
+        .large = s->large,
     };
     lt_unlock(&spares->lock);
     s->map = NULL;
@@ -76,6 +80,7 @@ bool lt_spare_use(struct lt_segment *s, uint64_t used) {
     s->map = spare.map;
     s->allocated = spare.allocated;
     s->populated = spare.populated;
+    s->large = spare.large;
     return true;
 }
 

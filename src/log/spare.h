@@ -16,6 +16,7 @@ enum { LT_SPARES = 4 };
 struct lt_spare {
     uint8_t *map;
     uint64_t size, allocated, populated; // as of the segment that it was
+    bool large;
 };
 
 struct lt_spares {

@@ -68,6 +68,7 @@ struct lt_log {
     struct lt_mutex future_lock; // guards `futures`, each of them, and how many a parcel has
     struct lt_list futures;      // leat_future that were not released
     struct lt_due sync_due;      // an entry if there is a sync_interval_ms
+    atomic_bool small_pages;     // large ones are dear here; relaxed, it is about speed alone
     atomic_bool sync_planned;    // something was stored since the last timed sync began (seq_cst)
     atomic_flag cooling;         // a thread is in lt_log_cool; nobody waits for it
     leat_topic *cool_next;       // where the next one goes on; that thread's

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+// Pages: what holds little has small ones, what holds much has large ones while they are cheap.
+#include "lib/scratch.h"
+#include "log/log.h"
+#include "store/store.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LARGE = 2 << 20, ASKED = 64, RECORD = 64 << 10 };
+
+static leat *mq;
+static leat_producer *p;
+static leat_topic *t;
+static struct lt_os os;
+static struct {
+    uintptr_t at;
+    size_t n;
+    bool wanted;
+} asked[ASKED];
+static size_t asks;
+static uintptr_t populated_to;
+static int64_t spent_ns, cost_ns; // of a call of populate
+
+static void ask(struct lt_os *self, void *at, size_t n, bool wanted) {
+    (void)self;
+    cr_assert_lt(asks, ASKED);
+    asked[asks].at = (uintptr_t)at;
+    asked[asks].n = n;
+    asked[asks++].wanted = wanted;
+}
+
+static int populate(struct lt_os *self, void *at, size_t n) {
+    (void)self;
+    (void)at;
+    populated_to = (uintptr_t)at + n;
+    spent_ns += cost_ns;
+    return 0;
+}
+
+static int64_t spent(struct lt_os *self) {
+    (void)self;
+    return spent_ns;
+}
+
+static void open_topic(const char *name, int64_t segment_bytes) {
+    const leat_topic_options o = { .segment_bytes = segment_bytes };
+    asks = 0;
+    populated_to = 0;
+    ok(leat_topic_open(mq, name, &o, &t));
+}
+
+// A store in memory whose pages are asked for here.
+static void open_store(void) {
+    ok(leat_open_memory(&(leat_options){ .seed = 1, .memory_max_bytes = LEAT_UNLIMITED }, &mq));
+    os = *mq->os;
+    os.large_pages = ask;
+    os.populate = populate;
+    os.spent_ns = spent;
+    mq->os = &os;
+    cost_ns = 1000;
+    ok(leat_producer_open(mq, NULL, &p));
+    open_topic("t", 16 << 20);
+}
+
+static void send_kib(int kib) {
+    static char bytes[RECORD];
+    for (; kib > 0; kib -= RECORD >> 10)
+        ok(leat_send(p, t, &(leat_record){ .value = { bytes, RECORD - 100 } }, NULL));
+}
+
+static size_t wanted(void) {
+    size_t n = 0;
+    for (size_t i = 0; i < asks; i++)
+        n += asked[i].wanted;
+    return n;
+}
+
+Test(pages, a_topic_that_holds_little_has_small_ones) {
+    open_store();
+    send_kib(1800);
+    cr_assert_eq(asks, 1, "once for its only segment");
+    cr_assert(!asked[0].wanted);
+    cr_assert_geq(asked[0].n, (size_t)LARGE);
+    ok(leat_close_all(mq, 0));
+}
+
+Test(pages, behind_two_mib_they_are_large_and_made_as_a_whole) {
+    open_store();
+    send_kib(1024);
+    uintptr_t begin = asked[0].at, end = begin + asked[0].n;
+    for (int more = 0; more < 5; more++) {
+        send_kib(1536);
+        uintptr_t place = (uintptr_t)lt_topic_part(t, 0)->next_place;
+        if (place >= begin + LARGE)
+            cr_assert_eq(populated_to % LARGE, 0);
+        cr_assert_geq(populated_to, place);
+        cr_assert_lt(populated_to, place + LARGE);
+    }
+    cr_assert_eq(asks, 2);
+    cr_assert(asked[1].wanted);
+    cr_assert_geq(asked[1].at, begin + LARGE);
+    cr_assert_lt(asked[1].at, begin + 2 * (uintptr_t)LARGE);
+    cr_assert_eq(asked[1].at % LARGE, 0);
+    cr_assert_eq(asked[1].at + asked[1].n, end);
+    ok(leat_close_all(mq, 0));
+}
+
+Test(pages, a_segment_behind_one_that_held_much_has_large_ones_from_its_begin) {
+    open_store();
+    open_topic("rolls", 4 << 20);
+    send_kib(6 << 10);
+    cr_assert_eq(asks, 3);
+    cr_assert_eq(wanted(), 2);
+    cr_assert(asked[2].wanted);
+    cr_assert_geq(asked[2].n, (size_t)(4 << 20) - LARGE);
+    ok(leat_close_all(mq, 0));
+}
+
+Test(pages, large_ones_that_are_dear_are_given_up_by_the_whole_store) {
+    open_store();
+    leat_topic *first = t, *other;
+    ok(leat_topic_open(mq, "other", NULL, &other));
+    t = other;
+    send_kib(4096); // large ones are cheap
+    size_t before = asks;
+    t = first;
+    send_kib(1024);
+    cost_ns = 1000000;
+    send_kib(2048); // and dear
+    cr_assert_eq(wanted(), 2);
+    cr_assert(atomic_load(&mq->log->small_pages));
+    uintptr_t large_to = populated_to;
+    send_kib(4096);
+    cr_assert_eq(asks, before + 3);
+    cr_assert(!asked[asks - 1].wanted, "what it has not made yet is to be small again");
+    cr_assert_eq(asked[asks - 1].at, large_to);
+    t = other;
+    send_kib(4096);
+    cr_assert_eq(asks, before + 4);
+    cr_assert(!asked[asks - 1].wanted);
+    open_topic("late", 16 << 20);
+    send_kib(4096);
+    cr_assert_eq(wanted(), 0);
+    ok(leat_close_all(mq, 0));
+}
+
+Test(pages, a_system_that_has_no_say_in_them_does_without) {
+    open_store();
+    os.large_pages = NULL;
+    send_kib(4096);
+    os.large_pages = ask;
+    os.spent_ns = NULL;
+    send_kib(4096);
+    os.populate = NULL;
+    send_kib(4096);
+    cr_assert_eq(wanted(), 0);
+    ok(leat_close_all(mq, 0));
+}
