@@ -70,6 +70,18 @@ static inline void lt_list_remove(struct lt_node *n) {
     lt_node_init(n);
 }
 
+// lt_list_take_all moves all of `from` to the end of l. Those in the middle are not looked at.
+static inline void lt_list_take_all(struct lt_list *l, struct lt_list *from) {
+    if (lt_list_empty(from))
+        return;
+    struct lt_node *first = from->head.next, *last = from->head.prev, *end = l->head.prev;
+    end->next = first;
+    first->prev = end;
+    last->next = &l->head;
+    l->head.prev = last;
+    lt_list_init(from);
+}
+
 // lt_list_first returns the first node, NULL when l is empty.
 static inline struct lt_node *lt_list_first(const struct lt_list *l) {
     return lt_list_empty(l) ? NULL : l->head.next;

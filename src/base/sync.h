@@ -28,6 +28,7 @@ enum lt_rank {
     LT_RANK_GROUP,     // a consumer group: members and owners
     LT_RANK_QUEUE,     // one queue: windows, leases, words
     LT_RANK_PRODUCER,  // what a producer has accepted and not told the end of
+    LT_RANK_TOLD,      // what of it is to be told, and what was
     LT_RANK_DEDUP,     // which ids a topic remembers
     LT_RANK_PARTITION, // appends and the waiters' register of one partition
     LT_RANK_MANIFEST,  // the end of the manifest
@@ -112,6 +113,14 @@ static inline int lt_refs_less(_Atomic int *refs) {
 // lt_try_lock is for a forked child: nobody who could hold mu is there, nor any who would wait.
 static inline bool lt_try_lock(struct lt_mutex *mu) {
     return pthread_mutex_trylock(&mu->m) == 0;
+}
+
+// lt_lock_if_free takes mu unless somebody has it.
+static inline bool lt_lock_if_free(struct lt_mutex *mu) {
+    if (!lt_try_lock(mu))
+        return false;
+    lt_rank_push(mu);
+    return true;
 }
 
 static inline void lt_unlock(struct lt_mutex *mu) {

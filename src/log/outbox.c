@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OUTBOX_ENTRIES = 64 };
+enum { OUTBOX_ENTRIES = 64, OUTBOX_PASSES = 4 };
 #define OUTBOX_BACKOFF_MAX INT64_C(1000) // ms
 #define OUTBOX_NAP         50000         // ns
 
@@ -46,9 +46,7 @@ void lt_parcel_free(struct lt_parcel *parcel) {
     lt_free(mem, parcel);
 }
 
-bool lt_parcel_reset(struct lt_parcel *parcel) {
-    if (parcel->futures)
-        return false;
+void lt_parcel_reset(struct lt_parcel *parcel) {
     *parcel = (struct lt_parcel){ .mq = parcel->mq,
                                   .refs = 1,
                                   .bytes = parcel->bytes,
@@ -58,7 +56,6 @@ bool lt_parcel_reset(struct lt_parcel *parcel) {
                                   .base = -1 };
     lt_node_init(&parcel->node);
     lt_node_init(&parcel->live);
-    return true;
 }
 
 // The entry of the next record: that of the one before it, or another.
@@ -98,9 +95,22 @@ int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
 
 // ---- boxes
 
+static void outbox_run_locked(leat_producer *p);
+
+// Who finds senders at work on the service thread does not wait for them, nor make them wait.
 static void outbox_due(leat *mq, struct lt_due *due) {
-    (void)mq;
-    lt_outbox_run(LT_CONTAINER(due, leat_producer, due));
+    leat_producer *p = LT_CONTAINER(due, leat_producer, due);
+    bool may_pass = lt_service_runs(&mq->clock.service) && p->passed < OUTBOX_PASSES;
+    if (may_pass && !lt_lock_if_free(&p->lock)) {
+        p->passed++;
+        lt_due_set(mq, due, lt_now_ns(mq) + OUTBOX_NAP);
+        return;
+    }
+    if (!may_pass)
+        lt_lock(&p->lock);
+    p->passed = 0;
+    outbox_run_locked(p);
+    lt_unlock(&p->lock);
 }
 
 int lt_outbox_init(leat_producer *p) {
@@ -108,11 +118,15 @@ int lt_outbox_init(leat_producer *p) {
     lt_list_init(&p->boxes);
     lt_list_init(&p->live);
     lt_list_init(&p->done);
+    lt_list_init(&p->told);
     lt_list_init(&p->spares);
     lt_list_init(&p->line);
     lt_list_init(&p->holds);
     p->planned_ns = LT_NEVER;
-    return lt_mutex_init(&p->lock, LT_RANK_PRODUCER);
+    int rc = lt_mutex_init(&p->lock, LT_RANK_PRODUCER);
+    if (rc == 0 && (rc = lt_mutex_init(&p->told_lock, LT_RANK_TOLD)) != 0)
+        lt_mutex_fini(&p->lock);
+    return rc;
 }
 
 int lt_outbox_begin(leat_producer *p) {
@@ -151,8 +165,10 @@ void lt_outbox_fini(leat_producer *p) {
         lt_free(&p->mq->mem, box);
     }
     outbox_free_list(&p->done);
+    outbox_free_list(&p->told);
     outbox_free_list(&p->spares);
     lt_map_fini(&p->map);
+    lt_mutex_fini(&p->told_lock);
     lt_mutex_fini(&p->lock);
 }
 
@@ -434,8 +450,7 @@ static bool outbox_lingered(const leat_producer *p, const struct lt_parcel *parc
            (p->rested_ns <= now || parcel->since_ns + OUTBOX_NAP <= now);
 }
 
-void lt_outbox_run(leat_producer *p) {
-    lt_lock(&p->lock);
+static void outbox_run_locked(leat_producer *p) {
     p->planned_ns = LT_NEVER;
     int64_t now = lt_now_ns(p->mq);
     bool busy = outbox_rest(p, now);
@@ -453,6 +468,11 @@ void lt_outbox_run(leat_producer *p) {
         outbox_plan(p, p->rested_ns);
     if (p->planned_ns == LT_NEVER)
         lt_due_set(p->mq, &p->due, LT_NEVER); // it may still be planned for what is done by now
+}
+
+void lt_outbox_run(leat_producer *p) {
+    lt_lock(&p->lock);
+    outbox_run_locked(p);
     lt_unlock(&p->lock);
 }
 
@@ -513,10 +533,12 @@ static int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
 
 static struct lt_parcel *outbox_open(leat_producer *p, struct lt_box *box, size_t size) {
     size_t room = (size_t)p->batch_bytes > size ? (size_t)p->batch_bytes : size;
+    lt_producer_collect(p);
     struct lt_parcel *parcel = room == (size_t)p->batch_bytes ? outbox_first(&p->spares) : NULL;
     if (parcel) {
         lt_list_remove(&parcel->node);
         p->spare_bytes -= p->batch_bytes;
+        lt_parcel_reset(parcel);
     } else {
         parcel = lt_parcel_new(p, room);
     }
@@ -534,7 +556,7 @@ static struct lt_parcel *outbox_open(leat_producer *p, struct lt_box *box, size_
 static void outbox_accept(leat_producer *p, struct lt_parcel *parcel, size_t bytes, size_t count,
                           size_t told_as) {
     p->buffered += (int64_t)bytes;
-    lt_producer_count(&p->untold, (int64_t)told_as);
+    lt_producer_count(&p->to_tell, (int64_t)told_as);
     parcel->telling += told_as;
     p->stats.accepted += count;
 }

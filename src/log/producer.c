@@ -232,6 +232,9 @@ static size_t producer_end(leat_producer *p, int error) {
     lt_errand_end(p->mq, &p->errand);
     while (lt_producer_tell(p->mq, &p->errand) > 0)
         ;
+    lt_lock(&p->lock);
+    lt_producer_collect(p); // futures may be left that look at them
+    lt_unlock(&p->lock);
     return lost;
 }
 
@@ -245,6 +248,7 @@ static void producer_finish(leat_producer *p, int64_t timeout_ms) {
         if (timeout_ms != LEAT_FOREVER)
             timeout_ms = now < deadline ? (deadline - now + 999999) / 1000000 : 0;
         lt_lock(&p->lock);
+        lt_producer_collect(p);
         more = more && !lt_list_empty(&p->live);
         lt_unlock(&p->lock);
     } while (more && now < deadline);

@@ -43,7 +43,7 @@ struct lt_parcel {
     struct lt_entry *entry;
     size_t entries, entry_room;
     size_t count;          // of records
-    size_t telling;        // records with fn: what it counts in the producer's `untold`
+    size_t telling;        // records with fn: what it counts in the producer's `to_tell`
     uint64_t epoch;        // of the producer when it was begun
     int64_t since_ns;      // when its first record was accepted
     int64_t base, wall_ms; // when appended: first offset, time of those that have none of their own
@@ -87,31 +87,41 @@ struct leat_producer {
     int64_t linger_ms, max_block_ms, delivery_timeout_ms, backoff_ms;
     int64_t batch_bytes, buffer_max, reports_max;
     _Atomic int64_t pending; // parcels that are open or ready: relaxed, 0 if it never sent so
-    struct lt_mutex lock;    // guards the rest
+    struct lt_mutex lock;    // guards what is not guarded by told_lock
     bool begun;              // due and errand are there
     bool closing;
+    bool threadless;     // there is something to tell, and no thread for it could be started
     struct lt_map map;   // struct lt_partition * to struct lt_box *
     struct lt_box *last; // that was sent to
-    struct lt_list boxes, live, done;
+    struct lt_list boxes, live;
     struct lt_list line;   // struct lt_hold: who waits for room, in order of arrival
     struct lt_list holds;  // struct lt_hold: who waits for something to end
     struct lt_list spares; // parcels to be used again, the warmest first
     int64_t spare_bytes;   // their room
     uint64_t epoch;
-    int64_t buffered;       // bytes, see invariant 4
-    _Atomic int64_t untold; // records with a callback that was not called; stored under the lock,
-                            // read anywhere (relaxed)
-    int64_t planned_ns;     // when due is due
-    int64_t rested_ns;      // before that nothing is planned for what may wait for more
-    uint64_t pushes;        // times that a sender found something to append himself
-    uint64_t pushes_seen;   // when the service thread looked last
+    int64_t buffered;        // bytes, see invariant 4
+    _Atomic int64_t to_tell; // records with a callback, ever; stored under the lock, read anywhere
+    int64_t planned_ns;      // when due is due
+    int64_t rested_ns;       // before that nothing is planned for what may wait for more
+    uint64_t pushes;         // times that a sender found something to append himself
+    uint64_t pushes_seen;    // when the service thread looked last
+    int passed;              // times that it found the lock taken and went away; that thread's
     leat_producer_stats stats;
+    // Who tells takes this one alone, for a few stores: the lock above is the senders', who would
+    // wait for each other's thread, not for the other's work.
+    struct lt_mutex told_lock;  // guards the next four
+    struct lt_list done;        // parcels to be told
+    struct lt_list told;        // that were: who holds the lock takes them out of `live`
+    _Atomic int64_t told_count; // records of them, ever; stored with release, read anywhere
+    int waiting;                // calls in line and holds, which are woken when some were told
     struct lt_due due;
     struct lt_errand errand;
 };
 
+// lt_producer_untold counts records with a callback that was not called.
 static inline int64_t lt_producer_untold(const leat_producer *p) {
-    return atomic_load_explicit(&p->untold, memory_order_relaxed);
+    int64_t told = atomic_load_explicit(&p->told_count, memory_order_acquire); // not after the next
+    return atomic_load_explicit(&p->to_tell, memory_order_relaxed) - told;
 }
 
 // lt_producer_count adds to a counter of p that is stored under the lock and read anywhere: no
@@ -162,8 +172,8 @@ size_t lt_outbox_give_up(leat_producer *p, int error, const char *message, bool 
 struct lt_parcel *lt_parcel_new(leat_producer *p, size_t room);
 // Locks  that of futures, or nobody else knows it.
 void lt_parcel_free(struct lt_parcel *parcel);
-// lt_parcel_reset makes it empty, to be used again. Returns  false: futures may look at it.
-bool lt_parcel_reset(struct lt_parcel *parcel);
+// lt_parcel_reset makes it empty, to be used again.
+void lt_parcel_reset(struct lt_parcel *parcel);
 // lt_parcel_put encodes a record at its end. Returns  LEAT_ENOMEM.
 int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
                   const struct lt_entry *entry);
@@ -173,8 +183,10 @@ int lt_parcel_put(struct lt_parcel *parcel, const struct lt_plan *plan,
 // lt_parcel_end ends a parcel that is in no list of its box any more. Locks: the producer's.
 void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int error,
                    const char *message);
+// lt_producer_collect puts away the parcels that were told. Locks: the producer's.
+void lt_producer_collect(leat_producer *p);
 // lt_producer_unfinished counts the records of parcels up to an epoch. Locks: the producer's.
-size_t lt_producer_unfinished(const leat_producer *p, uint64_t epoch);
+size_t lt_producer_unfinished(leat_producer *p, uint64_t epoch);
 // lt_producer_flush is leat_flush inside of a call.
 int lt_producer_flush(leat_producer *p, int64_t timeout_ms);
 int lt_producer_tell(leat *mq, struct lt_errand *e);

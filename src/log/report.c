@@ -19,18 +19,41 @@ static void report_notify(leat_producer *p) {
         lt_waiter_notify(p->mq, &LT_CONTAINER(n, struct lt_hold, node)->waiter);
 }
 
-// All of it is told, or nobody is to be told. Locks: the producer's. Returns  the parcel, if the
-// caller is to drop it.
-static struct lt_parcel *report_forget(leat_producer *p, struct lt_parcel *parcel) {
+// All of it is told, or nobody is to be told: keeps the parcel for another use, or gives it back.
+// Locks: the producer's.
+static void report_put_away(leat_producer *p, struct lt_parcel *parcel) {
     lt_list_remove(&parcel->live);
-    lt_producer_count(&p->untold, -(int64_t)parcel->telling);
     bool few = lt_list_empty(&p->spares) || p->spare_bytes + p->batch_bytes <= REPORT_SPARES;
-    if (!few || parcel->room != (size_t)p->batch_bytes || parcel->whole || p->closing ||
-        !lt_parcel_reset(parcel))
-        return parcel;
+    if (!few || parcel->room != (size_t)p->batch_bytes || parcel->whole || parcel->futures) {
+        lt_parcel_drop(parcel);
+        return;
+    }
     lt_list_push_front(&p->spares, &parcel->node);
     p->spare_bytes += p->batch_bytes;
-    return NULL;
+}
+
+void lt_producer_collect(leat_producer *p) {
+    struct lt_list told;
+    struct lt_node *n;
+    lt_list_init(&told);
+    lt_lock(&p->told_lock);
+    lt_list_take_all(&told, &p->told);
+    lt_unlock(&p->told_lock);
+    while ((n = lt_list_first(&told))) {
+        lt_list_remove(n);
+        report_put_away(p, LT_CONTAINER(n, struct lt_parcel, node));
+    }
+}
+
+// The first one to be told since there was none says so to who tells. Without a thread it is told
+// by a flush, a close, or the thread that the next one gets. Locks: the producer's.
+static void report_hand_over(leat_producer *p, struct lt_parcel *parcel) {
+    lt_lock(&p->told_lock);
+    bool first = lt_list_empty(&p->done);
+    lt_list_push_back(&p->done, &parcel->node);
+    lt_unlock(&p->told_lock);
+    if (first || p->threadless)
+        p->threadless = lt_errand_post(p->mq, &p->errand) != 0;
 }
 
 void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int error,
@@ -45,16 +68,10 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
     for (size_t i = 0; parcel->futures && i < parcel->entries; i++)
         if (parcel->entry[i].future)
             lt_future_done(parcel->entry[i].future);
-    if (parcel->telling == 0) {
-        parcel = report_forget(p, parcel);
-        if (parcel)
-            lt_parcel_drop(parcel);
-        report_notify(p);
-        return;
-    }
-    lt_list_push_back(&p->done, &parcel->node);
-    // Without a thread it is told by a flush, a close, or the thread that the next one gets.
-    (void)lt_errand_post(p->mq, &p->errand);
+    if (parcel->telling == 0)
+        report_put_away(p, parcel);
+    else
+        report_hand_over(p, parcel);
     report_notify(p);
 }
 
@@ -118,56 +135,48 @@ static void report_tell(leat_producer *p, struct lt_parcel *parcel) {
     parcel->log.seg = NULL;
 }
 
-// Forgets a round, and wakes who waits for that. Returns  how many reports it was.
-static int report_forget_round(leat_producer *p, struct lt_list *round) {
-    struct lt_list gone;
-    size_t told = 0;
-    struct lt_node *n;
-    lt_list_init(&gone);
-    lt_lock(&p->lock);
-    while ((n = lt_list_first(round))) {
-        struct lt_parcel *parcel = LT_CONTAINER(n, struct lt_parcel, node);
-        lt_list_remove(n);
-        told += parcel->telling;
-        if (report_forget(p, parcel))
-            lt_list_push_back(&gone, n);
-    }
-    report_notify(p);
-    struct lt_node *line = lt_list_first(&p->line);
-    if (line) // it may have been waiting for reports
-        lt_waiter_notify(p->mq, &LT_CONTAINER(line, struct lt_hold, node)->waiter);
-    lt_unlock(&p->lock);
-    while ((n = lt_list_first(&gone))) {
-        lt_list_remove(n);
-        lt_parcel_drop(LT_CONTAINER(n, struct lt_parcel, node));
+// Says that a round was told, and wakes who waits for that. Returns  how many reports it was.
+static int report_told(leat_producer *p, struct lt_list *round) {
+    int64_t told = 0;
+    for (struct lt_node *n = lt_list_first(round); n; n = lt_list_next(round, n))
+        told += (int64_t)LT_CONTAINER(n, struct lt_parcel, node)->telling;
+    lt_lock(&p->told_lock);
+    lt_list_take_all(&p->told, round);
+    atomic_fetch_add_explicit(&p->told_count, told, memory_order_release);
+    bool waiting = p->waiting > 0;
+    lt_unlock(&p->told_lock);
+    if (waiting) {
+        lt_lock_busy(&p->lock);
+        report_notify(p);
+        struct lt_node *line = lt_list_first(&p->line);
+        if (line) // it may have been waiting for reports
+            lt_waiter_notify(p->mq, &LT_CONTAINER(line, struct lt_hold, node)->waiter);
+        lt_unlock(&p->lock);
     }
     return told < INT32_MAX ? (int)told : INT32_MAX;
 }
 
-// A round is all that has ended by now: two turns of the lock that senders need, not two for each.
+// A round is all that has ended by now.
 int lt_producer_tell(leat *mq, struct lt_errand *e) {
     (void)mq;
     leat_producer *p = LT_CONTAINER(e, leat_producer, errand);
     struct lt_list round;
-    struct lt_node *n;
     lt_list_init(&round);
-    lt_lock(&p->lock);
-    while ((n = lt_list_first(&p->done))) {
-        lt_list_remove(n);
-        lt_list_push_back(&round, n);
-    }
-    lt_unlock(&p->lock);
+    lt_lock(&p->told_lock);
+    lt_list_take_all(&round, &p->done);
+    lt_unlock(&p->told_lock);
     if (lt_list_empty(&round))
         return 0;
-    for (n = lt_list_first(&round); n; n = lt_list_next(&round, n))
+    for (struct lt_node *n = lt_list_first(&round); n; n = lt_list_next(&round, n))
         report_tell(p, LT_CONTAINER(n, struct lt_parcel, node));
-    return report_forget_round(p, &round);
+    return report_told(p, &round);
 }
 
 // ---- flush and poll
 
-size_t lt_producer_unfinished(const leat_producer *p, uint64_t epoch) {
+size_t lt_producer_unfinished(leat_producer *p, uint64_t epoch) {
     size_t sum = 0;
+    lt_producer_collect(p);
     for (struct lt_node *n = lt_list_first(&p->live); n; n = lt_list_next(&p->live, n)) {
         const struct lt_parcel *parcel = LT_CONTAINER(n, struct lt_parcel, live);
         if (parcel->epoch > epoch)

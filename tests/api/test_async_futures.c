@@ -187,7 +187,9 @@ Test(async_futures, tell_what_was_purged_failed_or_given_up) {
         f = send_future("c");
         leat_future *gone = send_future("d");
         ok(leat_future_release(gone));
-        gives(2, leat_producer_close(p, 0));
+        ok(async_send("0")); // in the same batch, with a callback
+        gives(3, leat_producer_close(p, 0));
+        cr_assert_eq(told_as(LEAT_NOT_STORED, LEAT_ETIMEDOUT), 1);
         told_as_one(f, LEAT_NOT_STORED, LEAT_ETIMEDOUT);
         ok(leat_future_release(f));
         ok(leat_close(mq, 0));
