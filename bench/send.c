@@ -27,24 +27,26 @@ enum {
 
 struct sending {
     struct log l;
-    size_t work, sample;
+    size_t work;
+    bool each; // message is timed, not one in SAMPLE
     unsigned char value[BATCH][VALUE];
     leat_record record[BATCH];
-    uint64_t *sent_ns; // when message i * sample was handed over
+    uint64_t *sent_ns; // when each that is timed was handed over
     uint64_t told;     // reports so far; guarded by there being one at a time
     struct histogram latency;
     struct tally seen; // of the records in reports, in send-bounded
 };
 
-static struct sending *sending_new_with(const char *dir, size_t work, size_t sample,
+static struct sending *sending_new_with(const char *dir, size_t work, bool each,
                                         const leat_topic_options *o) {
     struct sending *s = calloc(1, sizeof *s);
     need(s != NULL, "calloc");
     s->work = work;
-    s->sample = sample;
-    s->sent_ns = malloc((work / sample + 1) * sizeof *s->sent_ns);
+    s->each = each;
+    size_t timed = work / (each ? 1 : SAMPLE) + 1;
+    s->sent_ns = malloc(timed * sizeof *s->sent_ns);
     need(s->sent_ns != NULL, "malloc");
-    memset(s->sent_ns, 1, (work / sample + 1) * sizeof *s->sent_ns); // touched before the clock
+    memset(s->sent_ns, 1, timed * sizeof *s->sent_ns); // touched before the clock
     for (size_t i = 0; i < BATCH; i++) {
         payload_init(s->value[i], VALUE);
         s->record[i] = (leat_record){ .value = { s->value[i], VALUE } };
@@ -53,8 +55,8 @@ static struct sending *sending_new_with(const char *dir, size_t work, size_t sam
     return s;
 }
 
-static struct sending *sending_new(const char *dir, size_t work, size_t sample) {
-    return sending_new_with(dir, work, sample, NULL);
+static struct sending *sending_new(const char *dir, size_t work, bool each) {
+    return sending_new_with(dir, work, each, NULL);
 }
 
 // Reads all back.
@@ -64,17 +66,27 @@ static void sending_end(struct sending *s) {
     free(s);
 }
 
+// Where the time of message i is; NULL: it is not timed. By a constant: a division by another
+// number takes a tenth of a send.
+static inline uint64_t *time_of(const struct sending *s, uint64_t i) {
+    if (s->each)
+        return &s->sent_ns[i];
+    return i % SAMPLE == 0 ? &s->sent_ns[i / SAMPLE] : NULL;
+}
+
 // Message i, with its time if it is timed.
 static const leat_record *next(struct sending *s, uint64_t i) {
     payload_number(s->value[0], VALUE, i);
-    if (i % s->sample == 0)
-        s->sent_ns[i / s->sample] = now_ns();
+    uint64_t *at = time_of(s, i);
+    if (at)
+        *at = now_ns();
     return &s->record[0];
 }
 
 static void measure(struct sending *s, uint64_t i) {
-    if (i % s->sample == 0)
-        histogram_add(&s->latency, now_ns() - s->sent_ns[i / s->sample]);
+    const uint64_t *at = time_of(s, i);
+    if (at)
+        histogram_add(&s->latency, now_ns() - *at);
 }
 
 static void check_report(const leat_report *r, uint64_t expected) {
@@ -156,8 +168,8 @@ static void one_way(struct run *r, int at, bool disk) {
     (void)snprintf(dir, sizeof dir, "%s/%d", r->dir, at);
     if (disk)
         need(mkdir(dir, 0700) == 0, "mkdir");
-    struct sending *s = sending_new(
-        disk ? dir : NULL, each_waits ? r->work / DISK_SYNC + 1 : r->work, each_waits ? 1 : SAMPLE);
+    struct sending *s =
+        sending_new(disk ? dir : NULL, each_waits ? r->work / DISK_SYNC + 1 : r->work, each_waits);
     double begin = now_s();
     way[at](s);
     int line = disk ? WAYS + at : at;
@@ -206,7 +218,7 @@ static void check_tail(struct sending *s) {
 static void leat_bounded(struct run *r) {
     const leat_topic_options o = { .segment_bytes = 1 << 20, .retention_bytes = 5 << 20 };
     for (int sync = 0; sync <= 1; sync++) {
-        struct sending *s = sending_new_with(NULL, r->work, SAMPLE, &o);
+        struct sending *s = sending_new_with(NULL, r->work, false, &o);
         double begin = now_s();
         for (uint64_t i = 0; i < s->work && !sync; i++)
             must(leat_send_async(s->l.p, s->l.t, next(s, i), on_seen, s), "leat_send_async");
@@ -258,7 +270,7 @@ static void send_many(struct sending *s) {
 static void batches(struct run *r, void (*send)(struct sending *s)) {
     size_t work = (r->work + BATCH - 1) / BATCH * BATCH;
     for (int disk = 0; disk <= 1; disk++) {
-        struct sending *s = sending_new(disk ? r->dir : NULL, work, SAMPLE);
+        struct sending *s = sending_new(disk ? r->dir : NULL, work, false);
         double begin = now_s();
         send(s);
         r->figure[disk] = (double)work / (now_s() - begin);

@@ -12,6 +12,11 @@
 // call. data may be NULL when n is 0. Threads: any.
 uint32_t lt_crc32c(uint32_t crc, const void *data, size_t n);
 
+// lt_crc32c_text goes on over n bytes and a zero byte behind them, which need not be there.
+// lt_crc32c_words goes on over a u32 and n u64, each as its bytes in little-endian order.
+uint32_t lt_crc32c_text(uint32_t crc, const void *data, size_t n);
+uint32_t lt_crc32c_words(uint32_t crc, uint32_t first, const uint64_t *word, size_t n);
+
 // lt_crc32c_table is the same by tables alone: what machines without a crc instruction use, and
 // what tests hold the others against.
 // Threads: any.

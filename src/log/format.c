@@ -90,12 +90,6 @@ bool lt_seal_get(const uint8_t at[LT_SEAL], enum lt_seal_kind kind, uint64_t uid
 
 // ---- planning: limits, length, body checksum
 
-static uint32_t format_crc_nul(uint32_t crc, const void *data, size_t n) {
-    if (n > 0)
-        crc = lt_crc32c(crc, data, n);
-    return lt_crc32c(crc, "", 1);
-}
-
 static void format_header_lengths(const leat_header *h, uint8_t out[8]) {
     lt_put_u32(out, (uint32_t)h->name.size);
     lt_put_u32(out + 4, h->value.data ? (uint32_t)h->value.size : FORMAT_NULL_LENGTH);
@@ -151,10 +145,10 @@ static int format_plan_header(const leat_header *h, uint64_t *size, struct lt_pl
     uint8_t lengths[8];
     format_header_lengths(h, lengths);
     plan->body_crc = lt_crc32c(plan->body_crc, lengths, sizeof lengths);
-    plan->body_crc = format_crc_nul(plan->body_crc, h->name.data, h->name.size);
+    plan->body_crc = lt_crc32c_text(plan->body_crc, h->name.data, h->name.size);
     plan->total += 8 + (uint32_t)h->name.size + 1;
     if (h->value.data) {
-        plan->body_crc = format_crc_nul(plan->body_crc, h->value.data, h->value.size);
+        plan->body_crc = lt_crc32c_text(plan->body_crc, h->value.data, h->value.size);
         plan->total += (uint32_t)h->value.size + 1;
     }
     return 0;
@@ -233,7 +227,7 @@ int lt_plan_make_sent(const leat_record *r, const leat_header *extra, size_t ext
         size += r->dedup_id.size + r->group.size;
     }
     if (r->key.data) {
-        plan->body_crc = format_crc_nul(plan->body_crc, r->key.data, r->key.size);
+        plan->body_crc = lt_crc32c_text(plan->body_crc, r->key.data, r->key.size);
         plan->total += (uint32_t)r->key.size + 1;
     }
     for (size_t i = 0; i < r->header_count && size <= LT_RECORD_MAX; i++) {
@@ -250,7 +244,7 @@ int lt_plan_make_sent(const leat_record *r, const leat_header *extra, size_t ext
             return rc;
     }
     if (r->value.data) {
-        plan->body_crc = format_crc_nul(plan->body_crc, r->value.data, r->value.size);
+        plan->body_crc = lt_crc32c_text(plan->body_crc, r->value.data, r->value.size);
         plan->total += (uint32_t)r->value.size + 1;
     }
     return 0;
@@ -272,18 +266,12 @@ static uint8_t *format_put_header(uint8_t *at, const leat_header *h) {
 }
 
 // The checksum of a record's header: of its bytes but the checksum itself, of the segment's uid and
-// of the offset. body, time and shape are its words at 8, 16 and 24: made from numbers and stored
-// in whole words, because a load of bytes that were just stored in pieces waits for all of them.
+// of the offset. word[] is what it has at 8, 16 and 24, as numbers: a load of bytes that were just
+// stored in pieces would wait for all of them.
 static inline uint32_t format_head_crc(uint32_t total, const uint64_t word[3], uint64_t uid,
                                        int64_t offset) {
-    uint8_t all[48];
-    lt_put_u64(all, total | word[0] << 32);
-    lt_put_u64(all + 8, word[0] >> 32 | word[1] << 32);
-    lt_put_u64(all + 16, word[1] >> 32 | word[2] << 32);
-    lt_put_u64(all + 24, word[2] >> 32 | uid << 32);
-    lt_put_u64(all + 32, uid >> 32 | (uint64_t)offset << 32);
-    lt_put_u64(all + 40, (uint64_t)offset >> 32);
-    return lt_crc32c(0, all, 44);
+    const uint64_t all[5] = { word[0], word[1], word[2], uid, (uint64_t)offset };
+    return lt_crc32c_words(0, total, all, 5);
 }
 
 // Stores a header: word[] as above but for what the stamp says.

@@ -172,27 +172,32 @@ void lt_outbox_fini(leat_producer *p) {
     lt_mutex_fini(&p->lock);
 }
 
-static struct lt_box *outbox_find(leat_producer *p, struct lt_partition *to) {
+static inline struct lt_box *outbox_find(leat_producer *p, struct lt_partition *to) {
     if (p->last && p->last->p == to)
         return p->last;
     return lt_map_get(&p->map, &to, sizeof(struct lt_partition *));
 }
 
+static struct lt_box *outbox_box_new(leat_producer *p, struct lt_partition *to) {
+    struct lt_box *box = lt_zalloc(&p->mq->mem, sizeof *box);
+    if (!box || lt_map_put(&p->map, &to, sizeof(struct lt_partition *), box) != 0) {
+        lt_free(&p->mq->mem, box);
+        (void)lt_fail_nomem();
+        return NULL;
+    }
+    box->p = to;
+    lt_list_init(&box->ready);
+    lt_list_init(&box->appended);
+    lt_list_push_back(&p->boxes, &box->node);
+    return box;
+}
+
 static struct lt_box *outbox_box(leat_producer *p, struct lt_partition *to) {
     struct lt_box *box = outbox_find(p, to);
-    if (!box) {
-        box = lt_zalloc(&p->mq->mem, sizeof *box);
-        if (!box || lt_map_put(&p->map, &to, sizeof(struct lt_partition *), box) != 0) {
-            lt_free(&p->mq->mem, box);
-            (void)lt_fail_nomem();
-            return NULL;
-        }
-        box->p = to;
-        lt_list_init(&box->ready);
-        lt_list_init(&box->appended);
-        lt_list_push_back(&p->boxes, &box->node);
-    }
-    p->last = box;
+    if (!box)
+        box = outbox_box_new(p, to);
+    if (box)
+        p->last = box;
     return box;
 }
 
@@ -503,10 +508,7 @@ static void outbox_hurry(leat_producer *p) {
         outbox_push(p, LT_CONTAINER(n, struct lt_box, node));
 }
 
-// Returns when there is room, first come first served. Locks: the producer's at entry and exit.
-static int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
-    if (lt_list_empty(&p->line) && outbox_fits(p, bytes, told_as))
-        return 0;
+static int outbox_wait_room(leat_producer *p, size_t bytes, size_t told_as) {
     outbox_hurry(p);
     if (lt_list_empty(&p->line) && outbox_fits(p, bytes, told_as))
         return 0;
@@ -527,6 +529,13 @@ static int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
     if (next) // there may be room for it, too
         lt_waiter_notify(p->mq, &LT_CONTAINER(next, struct lt_hold, node)->waiter);
     return rc == LEAT_ETIMEDOUT ? outbox_full(p, told_as) : rc;
+}
+
+// Returns when there is room, first come first served. Locks: the producer's at entry and exit.
+static inline int outbox_room(leat_producer *p, size_t bytes, size_t told_as) {
+    if (lt_list_empty(&p->line) && outbox_fits(p, bytes, told_as))
+        return 0;
+    return outbox_wait_room(p, bytes, told_as);
 }
 
 // ---- what comes in
