@@ -152,7 +152,7 @@ static inline void lt_trace(leat *mq, const char *event, const char *who,
         lt_trace_emit(mq, event, who, where, error);
 }
 // lt_say hands one line to the log callback.
-void lt_say(leat *mq, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void lt_say(leat *mq, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4), cold));
 
 // lt_acks_sound tells whether acks may be asked for of sends.
 static inline bool lt_acks_sound(int32_t acks) {
