@@ -408,7 +408,8 @@ typedef struct {
     uint32_t flags;              // LEAT_MUST_EXIST
     int32_t partitions;          // 0: 1; at most 1,024
     int64_t segment_bytes;       // 0: 64 MiB (a queue's own topic in memory: 1 MiB); 16 KiB to
-                                 // 4 GiB - 4 KiB
+                                 // 4 GiB - 4 KiB. In memory the first ones have 68 KiB, then
+                                 // each about four times the one before, up to this
     int64_t retention_bytes;     // of each partition; 0: unlimited
     int64_t retention_records;   // of each partition; 0: unlimited
     int64_t segment_ms;          // a segment takes no more records when it is older; 0: 365 days,

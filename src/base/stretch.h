@@ -16,7 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LT_STRETCH_CHUNKS = 40 }; // 2^40 elements even with first = 1: more than a store can hold
+enum {
+    LT_STRETCH_CHUNKS = 26
+}; // 2^26 elements with first = 1, 2^32 with 64: more than anything
+   // that a store has of the one kind or of the other
 
 struct lt_stretch {
     size_t elem_size;

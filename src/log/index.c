@@ -41,6 +41,8 @@ static uint32_t index_position(const struct lt_segment *s, int64_t i) {
 // the records behind it, if there are any.
 static int64_t index_time(const struct lt_segment *s, uint64_t b) {
     uint64_t first = (uint64_t)s->prefix.count / LT_SEAL_TIMES;
+    if (b == (uint64_t)(s->count - 1) / LT_SEAL_TIMES && s->count > s->prefix.count)
+        return s->newest;
     if (b >= first && s->count > s->prefix.count)
         return *(int64_t *)lt_stretch_at(&s->newest_to, b - first);
     return (int64_t)lt_get_u64(s->prefix.image + index_times_at(s->prefix.count) + b * 8);
@@ -100,10 +102,12 @@ int lt_index_room(struct lt_segment *s, uint64_t n) {
     uint64_t more = (uint64_t)(s->count - s->prefix.count) + n;
     if (more <= s->index_room)
         return 0;
+    uint64_t begun =
+        (uint64_t)s->prefix.count % LT_SEAL_TIMES; // in the block where the prefix ends
     if (lt_stretch_reserve(&s->index, more) != 0 ||
-        lt_stretch_reserve(&s->newest_to, more / LT_SEAL_TIMES + 2) != 0)
+        lt_stretch_reserve(&s->newest_to, (begun + more) / LT_SEAL_TIMES) != 0)
         return lt_fail_nomem();
-    uint64_t times = (lt_stretch_capacity(&s->newest_to) - 2) * LT_SEAL_TIMES;
+    uint64_t times = (lt_stretch_capacity(&s->newest_to) + 1) * LT_SEAL_TIMES - begun - 1;
     s->index_room = lt_stretch_capacity(&s->index);
     s->index_room = s->index_room < times ? s->index_room : times;
     return 0;
@@ -112,27 +116,22 @@ int lt_index_room(struct lt_segment *s, uint64_t n) {
 void lt_index_add(struct lt_segment *s, int64_t timestamp_ms, uint64_t n, bool readable) {
     uint32_t *at = lt_stretch_at(&s->index, (uint64_t)(s->count - s->prefix.count));
     *at = readable ? (uint32_t)s->write_at : 0;
-    bool later = readable && timestamp_ms > s->newest;
-    if (later)
-        s->newest = timestamp_ms;
-    if (later || s->count % LT_SEAL_TIMES == 0 || s->count == s->prefix.count) {
-        uint64_t block =
-            (uint64_t)s->count / LT_SEAL_TIMES - (uint64_t)s->prefix.count / LT_SEAL_TIMES;
+    if (s->count % LT_SEAL_TIMES == 0 && s->count > s->prefix.count) { // a block is full
+        uint64_t block = (uint64_t)s->count / LT_SEAL_TIMES - 1;
+        block -= (uint64_t)s->prefix.count / LT_SEAL_TIMES;
         *(int64_t *)lt_stretch_at(&s->newest_to, block) = s->newest;
     }
+    if (readable && timestamp_ms > s->newest)
+        s->newest = timestamp_ms;
     s->write_at += n;
     s->count++;
 }
 
+// What a block that got full has in newest_to is stored again when it does so again.
 void lt_index_undo(struct lt_segment *s, int64_t count, uint64_t write_at, int64_t newest) {
     s->count = count;
     s->write_at = write_at;
     s->newest = newest;
-    if (count == s->prefix.count)
-        return;
-    uint64_t block =
-        (uint64_t)(count - 1) / LT_SEAL_TIMES - (uint64_t)s->prefix.count / LT_SEAL_TIMES;
-    *(int64_t *)lt_stretch_at(&s->newest_to, block) = newest;
 }
 
 // ---- the file

@@ -8,8 +8,11 @@
 #include <errno.h>
 
 enum {
-    PAGES_FROM = 64 * 1024,     // not for the first ones: a small topic stays small
-    PAGES_AHEAD = 128 * 1024,   // more dirties more than is written
+    PAGES_FROM = 64 * 1024,   // not for the first ones: a small topic stays small
+    PAGES_SMALL = 512 * 1024, // not in segments like these, in memory: of many topics in turn each
+                              // page would be out of the cache again when it is stored to
+    PAGES_AHEAD = 128 * 1024, // more dirties more than is written; and not more than
+    PAGES_PART = 16,          // this part of a segment
     PAGES_PREFILL = 256 * 1024, // the same in a file, where so much as this is not synced:
     PAGES_UNSYNCED = 1024 * 1024,
     PAGES_LARGE = 2 * 1024 * 1024, // a large page. In memory those behind so much are large ones,
@@ -62,7 +65,7 @@ int lt_pages_ready(struct lt_segment *s, uint64_t need) {
     struct lt_os *os = s->mq->os;
     const uint64_t page = LT_SEGMENT_PAGE;
     if (need <= s->populated || need <= PAGES_FROM || !os->populate ||
-        (s->in_file && !s->mq->mapped_write))
+        (s->in_file ? !s->mq->mapped_write : s->map_size <= PAGES_SMALL))
         return 0;
     uint64_t from = s->populated > s->write_at ? s->populated : s->write_at & ~(page - 1);
     // Pages that come into memory together are half the price, but are written to disk together,
@@ -70,8 +73,9 @@ int lt_pages_ready(struct lt_segment *s, uint64_t need) {
     bool many =
         s->in_file && s->fd >= 0 && os->prefill && s->write_at >= s->synced_to + PAGES_UNSYNCED;
     uint64_t to = pages_large_to(s, from, need);
+    uint64_t part = s->map_size / PAGES_PART;
     if (to == need)
-        to += many ? PAGES_PREFILL : PAGES_AHEAD;
+        to += many ? PAGES_PREFILL : part < PAGES_AHEAD ? part : PAGES_AHEAD;
     to = to < s->allocated ? to : s->allocated;
     uint64_t clear = from < s->write_at ? from + page : from; // behind all that is written
     if (many && clear < to)

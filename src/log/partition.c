@@ -10,12 +10,19 @@
 #include <stdio.h>
 #include <string.h>
 
+enum {
+    PARTITION_FIRST = 64 * 1024,
+    PARTITION_GROWS = 4
+}; // segments in memory: the first; by how much
+
 int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
     p->mq = t->mq;
     p->topic = t;
     p->number = number;
     p->fields = t->dedup_window_ms != 0 || t->dedup_window_count != 0;
     lt_list_init(&p->dedup_ids);
+    p->segs = p->few;
+    p->room = sizeof p->few / sizeof p->few[0];
     int rc = lt_mutex_init(&p->lock, LT_RANK_PARTITION);
     if (rc != 0)
         return rc;
@@ -35,7 +42,8 @@ void lt_partition_fini(struct lt_partition *p) {
     lt_retain_fini(p);
     for (size_t i = 0; i < p->count; i++)
         lt_segment_drop(p->segs[i]);
-    lt_free(&p->mq->mem, p->segs);
+    if (p->segs != p->few)
+        lt_free(&p->mq->mem, p->segs);
     if (!lt_forked(p->mq)) // it would wait for a thread of the parent that waits in it
         lt_cond_fini(&p->synced);
     lt_mutex_fini(&p->lock);
@@ -70,10 +78,13 @@ static int partition_make_dirs(struct lt_partition *p) {
 int lt_partition_table_room(struct lt_partition *p) {
     if (p->count < p->room)
         return 0;
-    size_t room = p->room ? 2 * p->room : 2;
-    struct lt_segment **grown = lt_resize(&p->mq->mem, p->segs, room * sizeof(struct lt_segment *));
+    struct lt_segment **has = p->segs == p->few ? NULL : p->segs;
+    size_t room = 2 * p->room;
+    struct lt_segment **grown = lt_resize(&p->mq->mem, has, room * sizeof(struct lt_segment *));
     if (!grown)
         return lt_fail_nomem();
+    if (!has)
+        memcpy(grown, p->few, sizeof p->few);
     p->segs = grown;
     p->room = room;
     return 0;
@@ -109,12 +120,24 @@ static int64_t partition_time(const struct lt_partition *p, int64_t wall_ms) {
     return p->topic->goes_by_time ? lt_steady_ms(p->mq) : wall_ms;
 }
 
+// How large the next segment may get, with a batch of n bytes in it. used: bytes in the one before
+// it. In memory they grow with what the topic holds: what is reserved for each of many small topics
+// costs page tables, and where the kernel commits all that it reserves, memory. And such a segment
+// has a page more than a power of 2: else those of many topics, of which each is at about the same
+// place, would want the same few sets of the caches.
+static uint64_t partition_segment_size(const struct lt_partition *p, uint64_t n, uint64_t used) {
+    const uint64_t need = LT_SEGMENT_PAGE + n + LT_SEAL, most = (uint64_t)p->topic->segment_bytes;
+    const uint64_t before = used > LT_SEGMENT_PAGE ? used - LT_SEGMENT_PAGE : 0;
+    uint64_t size = p->mq->dir ? most : PARTITION_FIRST;
+    while (size < most && (size < need || size < PARTITION_GROWS * before))
+        size *= PARTITION_GROWS;
+    size = size + LT_SEGMENT_PAGE < most ? size + LT_SEGMENT_PAGE : most;
+    return size < need ? need : size; // a batch larger than a segment gets its own
+}
+
 static int partition_begin_segment(struct lt_partition *p, int64_t end, uint64_t n,
                                    uint32_t reason) {
     leat *mq = p->mq;
-    uint64_t size = (uint64_t)p->topic->segment_bytes;
-    if (size < LT_SEGMENT_PAGE + n + LT_SEAL)
-        size = LT_SEGMENT_PAGE + n + LT_SEAL; // a batch larger than a segment gets its own
     if (p->count > 0)
         p->fields |= p->segs[p->count - 1]->fields;
     partition_drop_empty(p);
@@ -135,7 +158,7 @@ static int partition_begin_segment(struct lt_partition *p, int64_t end, uint64_t
         return rc;
     struct lt_segment *s;
     uint64_t used = p->count > 0 ? p->segs[p->count - 1]->write_at : 0;
-    rc = lt_segment_create(mq, size, used, &head, &s);
+    rc = lt_segment_create(mq, partition_segment_size(p, n, used), used, &head, &s);
     if (rc != 0)
         return rc;
     s->appended_ms = partition_time(p, head.created_ms); // until there is a record
@@ -242,6 +265,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     uintptr_t place = (uintptr_t)(s->map + s->write_at);
     atomic_store_explicit(&p->next_segment, (uintptr_t)s, memory_order_relaxed);
     atomic_store_explicit(&p->next_place, place, memory_order_relaxed);
+    atomic_store_explicit(&p->next_index, lt_index_next(s), memory_order_relaxed);
     lt_prefetch(place, LT_RECORD_LINES);
     md->offset = offset;
     return 0;

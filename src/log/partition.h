@@ -34,19 +34,15 @@ struct lt_partition {
     leat *mq;
     leat_topic *topic;
     int32_t number;
-    struct lt_mutex lock;  // guards all below
-    struct lt_cond synced; // a sync or a release has ended
+    struct lt_mutex lock; // guards all below
     // Stored under the lock; `end` with release, after the record it covers; read anywhere.
-    _Atomic int64_t begin, end, durable_end;
-    // Behind it no record has a priority, a delay or a group. Stored under the lock before the end
-    // that covers such a record; read (relaxed) behind a load of that end.
-    _Atomic int64_t fields_end;
-    // What the next append will touch first: the active segment, and the place behind its last
-    // record, as addresses: 0 before the first one. Stored under the lock, read anywhere (relaxed),
-    // to be prefetched only: they may be gone.
-    _Atomic uintptr_t next_segment, next_place;
-    struct lt_segment **segs; // in order; the last one is the active one
-    size_t count, room;
+    _Atomic int64_t end, durable_end;
+    // What the next append will touch first: the active segment, the place behind its last record
+    // and that behind the last of its index, as addresses: 0 if not known. Stored under the lock,
+    // read anywhere (relaxed), to be prefetched only: they may be gone.
+    _Atomic uintptr_t next_segment, next_place, next_index;
+    struct lt_segment **segs; // in order; the last one is the active one. They may be `few`
+    size_t count;
     bool armed;         // somebody waits for an append: ring the topic's bell at the next one
     bool armed_durable; // the same for durable_end
     bool poisoned;      // invariant 4
@@ -54,10 +50,17 @@ struct lt_partition {
     bool dir_owed;      // directory entries are not synced
     bool stray;         // the next segment could not be begun, and its file may be there
     bool rolled;        // a segment was begun: see whether the oldest ones are to go
+    uint64_t appended;  // records since the open
     int64_t bytes;      // of the records in its segments
-    uint64_t appended, made_durable; // records since the open
-    bool releasing;                  // a thread is giving segments back, without the lock
-    int64_t noted_begin;             // log start in the slot: never stored lower again
+    struct lt_segment *few[2];
+    size_t room;           // in segs
+    _Atomic int64_t begin; // as end
+    uint64_t made_durable;
+    // Behind it no record has a priority, a delay or a group. Stored under the lock before the end
+    // that covers such a record; read (relaxed) behind a load of that end.
+    _Atomic int64_t fields_end;
+    bool releasing;      // a thread is giving segments back, without the lock
+    int64_t noted_begin; // log start in the slot: never stored lower again
     struct lt_slot *slot;
     bool fields; // segments from here on may have records with system fields
     struct lt_list keepers;
@@ -67,7 +70,8 @@ struct lt_partition {
     // Where consumers must be before retention can have the segment that it wants; LT_NEVER: none.
     // Stored under the lock before they are asked, read by them when they have moved (seq_cst).
     _Atomic int64_t wanted;
-    struct lt_due due; // retention; an entry if the topic says retains_later
+    struct lt_due due;     // retention; an entry if the topic says retains_later
+    struct lt_cond synced; // a sync or a release has ended; used with the lock
 };
 
 int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number);
@@ -88,6 +92,7 @@ static inline void lt_prefetch(uintptr_t at, int lines) {
 static inline void lt_partition_prefetch(const struct lt_partition *p) {
     lt_prefetch(atomic_load_explicit(&p->next_segment, memory_order_relaxed), LT_SEGMENT_LINES);
     lt_prefetch(atomic_load_explicit(&p->next_place, memory_order_relaxed), LT_RECORD_LINES);
+    lt_prefetch(atomic_load_explicit(&p->next_index, memory_order_relaxed), 1);
 }
 
 // lt_partition_append appends a batch, which may be one record: readers see all of it or nothing.

@@ -32,42 +32,47 @@ struct lt_prefix {
 };
 
 struct lt_segment {
-    struct lt_pinned pinned;
+    // What each append and each reader looks at comes first, in few lines of the cache, see
+    // leat_topic.
     leat *mq;
-    _Atomic int refs;      // release on drop, acquire before freeing
-    _Atomic int64_t limit; // first offset that is not in here; LT_NEVER while it is the active one;
-                           // stored before any offset beyond it is published
-    int64_t base, created_ms;
-    uint64_t uid;
-    uint32_t topic_id, partition;
+    _Atomic int refs; // release on drop, acquire before freeing
     bool in_file;
     bool fields; // its records may have system fields
     // -- guarded by the partition's lock; those with * are read without it by who holds a
     //    reference that lt_partition_pin gave: they do not change while there is one
-    uint8_t *map;                // * the whole reserved length; NULL: nobody has read it yet
-    size_t map_size;             // *
-    int64_t check_to;            // * records below are checked each time they are read
+    bool sealed;  // nothing changes any more
+    bool rotten;  // behind its records are bytes that must not be touched
+    uint64_t uid; // does not change, as base
+    int64_t base;
+    uint8_t *map;          // * the whole reserved length; NULL: nobody has read it yet
+    size_t map_size;       // *
+    int64_t check_to;      // * records below are checked each time they are read
+    _Atomic int64_t limit; // first offset that is not in here; LT_NEVER while it is the active one;
+                           // stored before any offset beyond it is published
+    uint64_t allocated;    // bytes of the file, or counted as memory
+    uint64_t populated;    // bytes whose pages are ready to be stored to
+    uint64_t write_at;     // where the next record goes
+    int64_t count;         // records
+    uint64_t index_room;   // records behind the prefix that the index has room for
+    int64_t newest;        // highest timestamp of its records
+    int64_t appended_ms;   // wall time of the last append, whatever time the record has
+    int64_t old_ms;        // by the partition's time: it is rolled by an append after this
     struct lt_prefix prefix;     // *
+    struct lt_stretch index;     // * u32 position of each record behind the prefix; 0: unreadable
+    struct lt_stretch newest_to; // i64, per 512 records behind the prefix, when there are so many:
+                                 // highest timestamp so far; of the last ones it is `newest`
     int fd;                      // -1: memory, or closed because all is synced
-    uint64_t allocated;          // bytes of the file, or counted as memory
-    uint64_t populated;          // bytes whose pages are ready to be stored to
     bool large;                  // pages that are made from here on may be large ones
-    uint64_t write_at;           // where the next record goes
-    int64_t count;               // records
+    bool seal_failed;            // not tried again before the next open
     uint64_t synced_to;          // bytes on disk
     uint64_t pushed_to;          // bytes whose way to the disk has begun
     int64_t dirty;               // of these, counted in the store's sum and not synced
-    uint64_t index_room;         // records behind the prefix that the index has room for
-    int64_t newest;              // highest timestamp of its records
-    int64_t appended_ms;         // wall time of the last append, whatever time the record has
-    int64_t old_ms;              // by the partition's time: it is rolled by an append after this
     uint32_t head_crcs;          // of the prefix
     uint32_t sealed_crcs;        // of all; stored by who seals
-    bool sealed;                 // nothing changes any more
-    bool seal_failed;            // not tried again before the next open
-    bool rotten;                 // behind its records are bytes that must not be touched
-    struct lt_stretch newest_to; // i64, per 512 records behind the prefix: highest timestamp so far
-    struct lt_stretch index;     // * u32 position of each record behind the prefix; 0: unreadable
+    // -- what does not change
+    struct lt_pinned pinned;
+    int64_t created_ms;
+    uint32_t topic_id, partition;
 };
 
 static inline struct lt_segment *lt_segment_of(struct lt_pinned *obj) {
@@ -164,6 +169,11 @@ uint64_t lt_segment_bytes(const struct lt_segment *s, int64_t from, int64_t to);
 int lt_index_room(struct lt_segment *s, uint64_t n);
 // lt_index_add takes the record at write_at into the index, n bytes long; readable or not.
 void lt_index_add(struct lt_segment *s, int64_t timestamp_ms, uint64_t n, bool readable);
+// lt_index_next is where the next one goes, 0: it has no room yet.
+static inline uintptr_t lt_index_next(const struct lt_segment *s) {
+    uint64_t i = (uint64_t)(s->count - s->prefix.count);
+    return i < s->index_room ? (uintptr_t)lt_stretch_at(&s->index, i) : 0;
+}
 // lt_index_undo takes the records behind the first `count` out again, which end at write_at.
 void lt_index_undo(struct lt_segment *s, int64_t count, uint64_t write_at, int64_t newest);
 // lt_index_probe reads the head of the index file and takes what it says of the segment's records.

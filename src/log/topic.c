@@ -65,7 +65,7 @@ static void topic_free(leat_topic *t) {
     for (int32_t i = 0; i < t->partitions; i++)
         lt_partition_fini(lt_topic_part(t, i));
     lt_bell_fini(&t->bell);
-    lt_stretch_fini(&t->parts);
+    lt_stretch_fini(&t->others);
     lt_free(&mq->mem, t->announce_on);
     lt_free(&mq->mem, t->name);
     lt_free(&mq->mem, t);
@@ -73,7 +73,7 @@ static void topic_free(leat_topic *t) {
 
 int lt_topic_add_parts(leat_topic *t, int32_t partitions) {
     int32_t first = t->partitions, n = first;
-    int rc = lt_stretch_reserve(&t->parts, (uint64_t)partitions) == 0 ? 0 : lt_fail_nomem();
+    int rc = lt_stretch_reserve(&t->others, (uint64_t)partitions - 1) == 0 ? 0 : lt_fail_nomem();
     for (; rc == 0 && n < partitions; n += rc == 0) {
         *lt_topic_part(t, n) = (struct lt_partition){ .number = n };
         rc = lt_partition_init(lt_topic_part(t, n), t, n);
@@ -94,7 +94,7 @@ static leat_topic *topic_new(leat *mq, const char *name, const leat_topic_option
         goto no_memory;
     t->mq = mq;
     topic_set(t, o);
-    lt_stretch_init(&t->parts, &mq->mem, sizeof(struct lt_partition), 1);
+    lt_stretch_init(&t->others, &mq->mem, sizeof(struct lt_partition), 1);
     t->name = lt_strdup_n(&mq->mem, name, strlen(name));
     const char *channel = o->announce_on;
     t->announce_on = channel ? lt_strdup_n(&mq->mem, channel, strlen(channel)) : NULL;

@@ -14,29 +14,32 @@ enum { LT_PARTITIONS_MAX = 1024, LT_TOPICS_MAX = 65535 };
 #define LT_SEGMENT_MS_MAX (INT64_C(365) * 24 * 3600 * 1000)
 
 struct leat_topic {
+    // What each send looks at comes first: many topics that take turns are each in few lines of the
+    // cache.
     leat *mq;
     char *name;
     uint32_t id;
     // Stored with release when those below are ready; only grows.
     _Atomic int32_t partitions;
-    _Atomic int32_t room; // so many a group that comes to it makes room for; at least partitions
-    int64_t segment_bytes;
-    int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
     int32_t when_full;
     bool keep_until_consumed;
-    atomic_bool goes_by_time; // segment_ms is not the default, or something else is by time
-    bool retains_later;       // not only when a segment is rolled
-    bool owned;               // by the queue of its name
-    _Atomic int queues;      // that stand over it; stored under the log's admin lock, read anywhere
-    atomic_bool gone;        // deleted; set once, under the lock of each partition in turn
-    struct lt_bell bell;     // rung at appends that somebody armed for
-    struct lt_node node;     // in the log's `all`
-    struct lt_stretch parts; // struct lt_partition, see lt_topic_part
+    atomic_bool goes_by_time;       // segment_ms is not the default, or something else is by time
+    bool retains_later;             // not only when a segment is rolled
+    bool owned;                     // by the queue of its name
+    struct lt_dedup *_Atomic dedup; // NULL: there was no window yet, or the store is read-only
+    atomic_bool gone;               // deleted; set once, under the lock of each partition in turn
+    _Atomic int32_t room; // so many a group that comes to it makes room for; at least partitions
+    struct lt_partition first; // partition 0: where it is, is known without a look
+    struct lt_stretch others;  // struct lt_partition, see lt_topic_part
+    int64_t segment_bytes;
+    int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
+    _Atomic int queues;  // that stand over it; stored under the log's admin lock, read anywhere
+    struct lt_bell bell; // rung at appends that somebody armed for
+    struct lt_node node; // in the log's `all`
     int64_t segment_ms, retention_ms; // LEAT_FOREVER: none
     // Of an owned topic changed under the log's admin lock, read anywhere; the others never change.
     _Atomic int64_t dedup_window_ms; // 0: none
     int64_t dedup_window_count;      // 0: none
-    struct lt_dedup *_Atomic dedup;  // NULL: there was no window yet, or the store is read-only
     char *announce_on;               // the channel that hears each record; NULL: none
     void *announcer;                 // who tells it, see lt_log.announce; guarded by the admin lock
     _Atomic uint64_t turn; // of LEAT_ROUND_ROBIN, over all producers; relaxed: nothing rests on it
@@ -44,8 +47,8 @@ struct leat_topic {
 
 // lt_topic_part returns a partition; i is below `partitions`, as loaded before. It stays where it
 // is as long as the topic.
-static inline struct lt_partition *lt_topic_part(const leat_topic *t, int64_t i) {
-    return lt_stretch_at(&t->parts, (uint64_t)i);
+static inline struct lt_partition *lt_topic_part(leat_topic *t, int64_t i) {
+    return i == 0 ? &t->first : lt_stretch_at(&t->others, (uint64_t)i - 1);
 }
 
 struct lt_log {

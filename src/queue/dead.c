@@ -22,7 +22,7 @@ static uint64_t dead_place(const leat_topic *t, const leat_metadata *md) {
            (uint64_t)md->offset << 31;
 }
 
-static struct lt_partition *dead_placed(const leat_topic *t, uint64_t view, int64_t *upto) {
+static struct lt_partition *dead_placed(leat_topic *t, uint64_t view, int64_t *upto) {
     uint64_t part = view >> 4 & 0x7ff;
     *upto = (int64_t)(view >> 31) + 1;
     if (part == 0 || part > (uint64_t)t->partitions || (view >> 15 & 0xffff) != (t->id & 0xffff))
