@@ -16,10 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-    LT_STRETCH_CHUNKS = 26
-}; // 2^26 elements with first = 1, 2^32 with 64: more than anything
-   // that a store has of the one kind or of the other
+// 2^26 elements with first = 1, 2^32 with 64: more than a store has of the one kind or the other.
+enum { LT_STRETCH_CHUNKS = 26 };
 
 struct lt_stretch {
     size_t elem_size;

@@ -102,8 +102,7 @@ int lt_index_room(struct lt_segment *s, uint64_t n) {
     uint64_t more = (uint64_t)(s->count - s->prefix.count) + n;
     if (more <= s->index_room)
         return 0;
-    uint64_t begun =
-        (uint64_t)s->prefix.count % LT_SEAL_TIMES; // in the block where the prefix ends
+    uint64_t begun = (uint64_t)s->prefix.count % LT_SEAL_TIMES; // of the block where it ends
     if (lt_stretch_reserve(&s->index, more) != 0 ||
         lt_stretch_reserve(&s->newest_to, (begun + more) / LT_SEAL_TIMES) != 0)
         return lt_fail_nomem();

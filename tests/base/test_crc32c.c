@@ -82,6 +82,31 @@ Test(crc32c, goes_on_where_it_stopped) {
     cr_assert_eq(by_byte, whole);
 }
 
+Test(crc32c, of_text_and_of_words_is_that_of_their_bytes) {
+    unsigned char buf[450];
+    const uint64_t word[3] = { 0x0123456789abcdef, 0, 0xfedcba9876543210 };
+    const uint32_t first = 0x89abcdef;
+    for (size_t i = 0; i < sizeof buf; i++)
+        buf[i] = (unsigned char)(i * 37 + 11);
+    for (size_t n = 0; n + 1 < sizeof buf; n++) {
+        unsigned char behind = buf[n];
+        buf[n] = 0;
+        cr_assert_eq(lt_crc32c_text(0x5eed, buf, n), lt_crc32c_table(0x5eed, buf, n + 1), "%zu", n);
+        buf[n] = behind;
+        cr_assert_eq(lt_crc32c_text(0x5eed, buf, n),
+                     lt_crc32c_table(lt_crc32c_table(0x5eed, buf, n), "", 1), "%zu", n);
+    }
+    cr_assert_eq(lt_crc32c_text(0, NULL, 0), crc32c_bits((const unsigned char *)"", 1));
+    for (int byte = 0; byte < 4; byte++)
+        buf[byte] = (unsigned char)(first >> (8 * byte));
+    for (size_t n = 0; n <= 3; n++) {
+        for (size_t byte = 0; n > 0 && byte < 8; byte++)
+            buf[4 + 8 * (n - 1) + byte] = (unsigned char)(word[n - 1] >> (8 * byte));
+        cr_assert_eq(lt_crc32c_words(0, first, word, n), crc32c_bits(buf, 4 + 8 * n), "%zu", n);
+        cr_assert_eq(lt_crc32c_words(77, first, word, n), lt_crc32c_table(77, buf, 4 + 8 * n));
+    }
+}
+
 Test(crc32c, sees_each_flipped_bit) {
     unsigned char buf[500];
     memset(buf, 0x5a, sizeof buf);
