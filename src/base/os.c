@@ -18,20 +18,22 @@
 #include <sys/vfs.h>
 #endif
 
+static inline int64_t os_clock_ns(clockid_t clock) {
+    struct timespec ts;
+    (void)clock_gettime(clock, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 static int64_t os_mono_ns(struct lt_os *os) {
     (void)os;
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+    return os_clock_ns(CLOCK_MONOTONIC);
 }
 
 #ifdef CLOCK_MONOTONIC_COARSE
 // What the kernel knew at its last tick, of which there are a hundred a second at the least.
 static int64_t os_ahead_ns(struct lt_os *os) {
     (void)os;
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec + LT_AHEAD_NS;
+    return os_clock_ns(CLOCK_MONOTONIC_COARSE) + LT_AHEAD_NS;
 }
 #endif
 
@@ -295,9 +297,7 @@ static void os_large_pages(struct lt_os *os, void *p, size_t n, bool wanted) {
 
 static int64_t os_spent_ns(struct lt_os *os) {
     (void)os;
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+    return os_clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static int os_protect(struct lt_os *os, void *p, size_t n) {

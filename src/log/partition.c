@@ -10,10 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    PARTITION_FIRST = 64 * 1024,
-    PARTITION_GROWS = 4
-}; // segments in memory: the first; by how much
+// Segments in memory: how large the first is, and how many times larger the next ones are.
+enum { PARTITION_FIRST = 64 * 1024, PARTITION_GROWS = 4 };
 
 int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
     p->mq = t->mq;

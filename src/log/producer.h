@@ -33,7 +33,7 @@ struct lt_spot { // of a record in a parcel
 };
 
 struct lt_parcel {
-    struct lt_node node; // in its box, or in the producer's `done`
+    struct lt_node node; // in its box, or in the producer's `done`, `told` or `spares`
     struct lt_node live; // in the producer's `live`, in order of making, until all is told
     leat *mq;
     struct lt_box *box;
@@ -107,8 +107,8 @@ struct leat_producer {
     uint64_t pushes_seen;    // when the service thread looked last
     int passed;              // times that it found the lock taken and went away; that thread's
     leat_producer_stats stats;
-    // Who tells takes this one alone, for a few stores: the lock above is the senders', who would
-    // wait for each other's thread, not for the other's work.
+    // Who tells takes this one alone, for a few stores. The lock above is the senders': one that
+    // finds it taken sleeps for much longer than what it is taken for.
     struct lt_mutex told_lock;  // guards the next four
     struct lt_list done;        // parcels to be told
     struct lt_list told;        // that were: who holds the lock takes them out of `live`
