@@ -292,6 +292,19 @@ static void check_receipts(void) {
             qkill_complain("a receipt of before the kill is good");
 }
 
+// The message that a letter is of. One that dies in the call that is under way may die in more ways
+// than one: given back uncounted when it is too old it has one try less than by the end of its
+// lease.
+static const struct model_message *died_as(const struct found *letter) {
+    const struct model *may[] = { &look.was, &look.left, &look.right };
+    for (int i = 0; i < 3; i++) {
+        const struct model_message *d = dead_at(may[i], letter->offset);
+        if (d && d->id == letter->id && d->deliveries == letter->deliveries)
+            return d;
+    }
+    return NULL;
+}
+
 // What is there is what the next process begins with.
 static void take_over(void) {
     struct model *mix = &look.mix;
@@ -302,10 +315,8 @@ static void take_over(void) {
                        (long long)look.was.sent, (long long)look.will.sent);
     mix->sent = (uint64_t)r.end;
     for (int i = 0; i < look.letters; i++) {
-        const struct model_message *d = dead_at(&look.was, look.letter[i].offset);
-        d = d ? d : dead_at(&look.left, look.letter[i].offset);
-        d = d ? d : dead_at(&look.right, look.letter[i].offset);
-        if (!d || d->id != look.letter[i].id || d->deliveries != look.letter[i].deliveries)
+        const struct model_message *d = died_as(&look.letter[i]);
+        if (!d)
             qkill_complain("a copy of offset %lld, after %d tries: nobody let it die",
                            (long long)look.letter[i].offset, look.letter[i].deliveries);
         else
