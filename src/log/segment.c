@@ -242,9 +242,10 @@ static int segment_write_end(struct lt_segment *s, uint64_t at, uint8_t *bytes, 
     return rc == 0 ? 0 : lt_fail_os(rc, "writing a segment in %s", s->mq->dir);
 }
 
+// In memory nobody would read it: its page is not touched there, and costs nothing.
 static int segment_write_head(struct lt_segment *s, const struct lt_segment_head *head) {
     int rc = segment_room(s, LT_SEGMENT_PAGE);
-    if (rc != 0)
+    if (rc != 0 || !s->in_file)
         return rc;
     uint8_t *page = segment_write_begin(s, 0, LT_SEGMENT_PAGE);
     if (!page)

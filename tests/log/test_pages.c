@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { LARGE = 2 << 20, ASKED = 64, RECORD = 64 << 10 };
 
@@ -70,6 +71,18 @@ static void send_kib(int kib) {
         ok(leat_send(p, t, &(leat_record){ .value = { bytes, RECORD - 100 } }, NULL));
 }
 
+// How many pages of the active segment are there, from its begin on; up to 64.
+static size_t touched(void) {
+    const struct lt_partition *part = lt_topic_part(t, 0);
+    unsigned char there[64] = { 0 };
+    size_t size = part->segs[part->count - 1]->map_size, n = 0;
+    size = size < sizeof there * LT_SEGMENT_PAGE ? size : sizeof there * LT_SEGMENT_PAGE;
+    cr_assert_eq(mincore(part->segs[part->count - 1]->map, size, there), 0);
+    for (size_t i = 0; i < sizeof there; i++)
+        n += there[i] & 1;
+    return n;
+}
+
 static size_t wanted(void) {
     size_t n = 0;
     for (size_t i = 0; i < asks; i++)
@@ -101,6 +114,14 @@ Test(pages, a_topic_that_holds_little_has_small_ones) {
     send_kib(1800);
     cr_assert_eq(asks, lt_topic_part(t, 0)->count, "once for each of its segments");
     cr_assert_eq(wanted(), 0);
+    ok(leat_close_all(mq, 0));
+}
+
+Test(pages, a_record_alone_in_its_topic_takes_one) {
+    open_store();
+    open_topic("small", 16 << 20);
+    ok(leat_send(p, t, &(leat_record){ .value = leat_str("x") }, NULL));
+    cr_assert_eq(touched(), 1);
     ok(leat_close_all(mq, 0));
 }
 
