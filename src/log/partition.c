@@ -24,14 +24,19 @@ int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
     int rc = lt_mutex_init(&p->lock, LT_RANK_PARTITION);
     if (rc != 0)
         return rc;
-    rc = lt_cond_init(&p->synced);
+    rc = lt_turns_init(&p->syncs);
+    if (rc != 0)
+        goto no_turns;
+    rc = lt_cond_init(&p->released);
     if (rc != 0)
         goto no_cond;
     rc = lt_retain_init(p);
     if (rc == 0)
         return 0;
-    lt_cond_fini(&p->synced);
+    lt_cond_fini(&p->released);
 no_cond:
+    lt_turns_fini(&p->syncs);
+no_turns:
     lt_mutex_fini(&p->lock);
     return rc;
 }
@@ -42,8 +47,10 @@ void lt_partition_fini(struct lt_partition *p) {
         lt_segment_drop(p->segs[i]);
     if (p->segs != p->few)
         lt_free(&p->mq->mem, p->segs);
-    if (!lt_forked(p->mq)) // it would wait for a thread of the parent that waits in it
-        lt_cond_fini(&p->synced);
+    if (!lt_forked(p->mq)) { // they would wait for a thread of the parent that waits in them
+        lt_cond_fini(&p->released);
+        lt_turns_fini(&p->syncs);
+    }
     lt_mutex_fini(&p->lock);
 }
 
@@ -323,7 +330,7 @@ static bool partition_set_durable(struct lt_partition *p, int64_t end) {
 // In memory there is nothing to wait for, unless a sync was told to fail, or one is in flight that
 // was. Locks: the partition's.
 static bool partition_syncs_at_once(const struct lt_partition *p) {
-    return !p->mq->dir && !p->syncing &&
+    return !p->mq->dir && !p->syncs.under_way &&
            !atomic_load_explicit(&p->mq->faults.any, memory_order_relaxed);
 }
 
@@ -441,7 +448,7 @@ static int partition_pay_dirs(struct lt_partition *p, bool *lost) {
 }
 
 // Syncs all that was appended below `target`, and what else its being found again rests on. The
-// lock is held at entry and exit, not during system calls; p->syncing keeps others out.
+// lock is held at entry and exit, not during system calls; the turn keeps others out.
 static int partition_sync_to(struct lt_partition *p, int64_t target, bool *lost) {
     int rc = partition_pay_dirs(p, lost);
     uint64_t upto = 0;
@@ -494,6 +501,24 @@ int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin
     return rc;
 }
 
+// Locks: the partition's at entry and exit. Returns  whether to ring the bell.
+static bool partition_lead_sync(struct lt_partition *p, int *rc) {
+    bool ring = false, lost = false;
+    int64_t target = atomic_load_explicit(&p->end, memory_order_relaxed);
+    (void)lt_turns_begin(&p->syncs);
+    p->sync_to = target;
+    *rc = partition_sync_to(p, target, &lost);
+    lt_turns_end(&p->syncs);
+    p->poisoned = lost;
+    if (*rc == 0 && atomic_load(&p->durable_end) < target) { // a release may be ahead
+        ring = partition_set_durable(p, target);
+        // Not having it stored costs recovery some evidence, never a record: a failure here is not
+        // the sender's.
+        (void)lt_partition_note(p, target, atomic_load(&p->begin));
+    }
+    return ring;
+}
+
 int lt_partition_sync(struct lt_partition *p, int64_t upto) {
     int rc = 0;
     bool ring = false;
@@ -501,30 +526,17 @@ int lt_partition_sync(struct lt_partition *p, int64_t upto) {
         return 0;
     lt_lock(&p->lock);
     while (atomic_load_explicit(&p->durable_end, memory_order_relaxed) < upto && rc == 0) {
-        if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed)) {
+        if (atomic_load_explicit(&p->topic->gone, memory_order_relaxed))
             rc = lt_fail(LEAT_EGONE, "topic %s was deleted", p->topic->name);
-        } else if (p->poisoned) {
+        else if (p->poisoned)
             rc = lt_fail(LEAT_EIO, "topic %s partition %d: the sync of this record has failed",
                          p->topic->name, p->number);
-        } else if (p->syncing) {
-            lt_cond_wait(&p->synced, &p->lock);
-        } else {
-            p->syncing = true;
-            int64_t target = atomic_load_explicit(&p->end, memory_order_relaxed);
-            bool lost = false;
-            rc = partition_sync_to(p, target, &lost);
-            p->syncing = false;
-            p->poisoned = lost;
-            if (rc == 0 && atomic_load(&p->durable_end) < target) { // a release may be ahead
-                ring |= partition_set_durable(p, target);
-                // Not having it stored costs recovery some evidence, never a record: a failure
-                // here is not the sender's.
-                (void)lt_partition_note(p, target, atomic_load(&p->begin));
-            }
-            lt_cond_broadcast(&p->synced);
-        }
+        else if (p->syncs.under_way)
+            lt_turns_wait(&p->syncs, &p->lock, upto <= p->sync_to);
+        else
+            ring |= partition_lead_sync(p, &rc);
     }
-    lt_unlock(&p->lock);
+    lt_turns_unlock(&p->syncs, &p->lock);
     if (ring)
         lt_bell_ring(&p->topic->bell);
     return rc;
@@ -615,7 +627,7 @@ void lt_partition_cool(struct lt_partition *p, bool files, bool maps) {
             p->mq)) // a descriptor with unsynced bytes would take the error of their sync along
         (void)lt_partition_sync(p, atomic_load_explicit(&p->end, memory_order_relaxed));
     lt_lock(&p->lock);
-    for (size_t i = 0; i < p->count && !p->syncing; i++) {
+    for (size_t i = 0; i < p->count && !p->syncs.under_way; i++) {
         struct lt_segment *s = p->segs[i];
         // Only the lock's holder makes references of what has one.
         if (maps && atomic_load_explicit(&s->refs, memory_order_acquire) == 1)
@@ -628,7 +640,7 @@ void lt_partition_cool(struct lt_partition *p, bool files, bool maps) {
 
 void lt_partition_settle(struct lt_partition *p) {
     lt_lock(&p->lock);
-    bool sound = !p->poisoned && !p->syncing;
+    bool sound = !p->poisoned && !p->syncs.under_way;
     // Whatever fails, the next open does without.
     for (size_t i = 0; sound && i < p->count; i++) {
         struct lt_segment *s = p->segs[i];
@@ -647,8 +659,11 @@ void lt_partition_remove(struct lt_partition *p) {
     leat *mq = p->mq;
     char path[LT_PATH_MAX];
     lt_lock(&p->lock);
-    while (p->syncing || p->releasing)
-        lt_cond_wait(&p->synced, &p->lock);
+    while (p->syncs.under_way || p->releasing)
+        if (p->releasing)
+            lt_cond_wait(&p->released, &p->lock);
+        else
+            lt_turns_wait(&p->syncs, &p->lock, true);
     for (size_t i = 0; i < p->count; i++) {
         if (mq->dir)
             lt_partition_unlink(p, p->segs[i]->base);
@@ -657,8 +672,7 @@ void lt_partition_remove(struct lt_partition *p) {
     bool had_dir = mq->dir && p->count > 0;
     p->count = 0;
     p->slot = NULL;
-    lt_cond_broadcast(&p->synced);
-    lt_unlock(&p->lock);
+    lt_turns_unlock(&p->syncs, &p->lock);
     if (had_dir) {
         lt_partition_path(path, p);
         (void)mq->os->unlink(mq->os, mq->dir_fd, path, true); // stays if somebody's file is in it

@@ -19,6 +19,7 @@
 #ifndef LT_LOG_PARTITION_H
 #define LT_LOG_PARTITION_H
 
+#include "base/turns.h"
 #include "log/segment.h"
 #include "log/slots.h"
 #include "log/words.h"
@@ -46,7 +47,6 @@ struct lt_partition {
     bool armed;         // somebody waits for an append: ring the topic's bell at the next one
     bool armed_durable; // the same for durable_end
     bool poisoned;      // invariant 4
-    bool syncing;       // a thread is in the sync, without the lock
     bool dir_owed;      // directory entries are not synced
     bool stray;         // the next segment could not be begun, and its file may be there
     bool rolled;        // a segment was begun: see whether the oldest ones are to go
@@ -56,6 +56,8 @@ struct lt_partition {
     size_t room;           // in segs
     _Atomic int64_t begin; // as end
     uint64_t made_durable;
+    struct lt_turns syncs; // invariant 3
+    int64_t sync_to;       // the end that the one under way will make durable
     // Behind it no record has a priority, a delay or a group. Stored under the lock before the end
     // that covers such a record; read (relaxed) behind a load of that end.
     _Atomic int64_t fields_end;
@@ -70,8 +72,8 @@ struct lt_partition {
     // Where consumers must be before retention can have the segment that it wants; LT_NEVER: none.
     // Stored under the lock before they are asked, read by them when they have moved (seq_cst).
     _Atomic int64_t wanted;
-    struct lt_due due;     // retention; an entry if the topic says retains_later
-    struct lt_cond synced; // a sync or a release has ended; used with the lock
+    struct lt_due due;       // retention; an entry if the topic says retains_later
+    struct lt_cond released; // a release has ended; used with the lock
 };
 
 int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number);

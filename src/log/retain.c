@@ -109,7 +109,7 @@ static int retain_move_begin(struct lt_partition *p, int64_t begin, size_t n) {
         lt_lock(&p->lock);
     }
     p->releasing = false;
-    lt_cond_broadcast(&p->synced);
+    lt_cond_broadcast(&p->released);
     return rc;
 }
 
@@ -311,7 +311,7 @@ int lt_partition_trim(struct lt_partition *p, int64_t before) {
     int rc = 0;
     lt_lock(&p->lock);
     while (p->releasing)
-        lt_cond_wait(&p->synced, &p->lock);
+        lt_cond_wait(&p->released, &p->lock);
     if (before > atomic_load_explicit(&p->begin, memory_order_relaxed))
         rc = retain_move_begin(p, before, retain_releasable(p, before));
     lt_unlock(&p->lock);

@@ -224,9 +224,9 @@ int lt_slots_open(struct lt_slots *s, leat *mq) {
     int rc = lt_mutex_init(&s->lock, LT_RANK_SLOTS);
     if (rc != 0)
         goto no_lock;
-    rc = lt_cond_init(&s->synced);
+    rc = lt_turns_init(&s->syncs);
     if (rc != 0)
-        goto no_cond;
+        goto no_turns;
     lt_map_init(&s->by_key, &mq->mem, lt_chance_next(mq));
     lt_stretch_init(&s->slots, &mq->mem, sizeof(struct lt_slot), 64);
     if (mq->dir)
@@ -234,7 +234,7 @@ int lt_slots_open(struct lt_slots *s, leat *mq) {
     if (rc != 0)
         lt_slots_close(s);
     return rc;
-no_cond:
+no_turns:
     lt_mutex_fini(&s->lock);
 no_lock:
     s->mq = NULL;
@@ -252,7 +252,7 @@ void lt_slots_close(struct lt_slots *s) {
     lt_stretch_fini(&s->slots);
     lt_free(&s->mq->mem, s->free);
     if (!lt_forked(s->mq)) // it would wait for a thread of the parent that waits in it
-        lt_cond_fini(&s->synced);
+        lt_turns_fini(&s->syncs);
     lt_mutex_fini(&s->lock);
     s->mq = NULL;
 }
@@ -448,11 +448,11 @@ bool lt_slots_poisoned(const struct lt_slots *s) {
     return atomic_load_explicit(&s->poisoned, memory_order_relaxed);
 }
 
-// The lock is held at entry and exit, not during the sync; s->syncing keeps others out.
+// The lock is held at entry and exit, not during the sync; the turn keeps others out.
 static int slots_sync_file(struct lt_slots *s) {
     struct lt_os *os = s->mq->os;
     uint64_t number = atomic_fetch_add_explicit(&s->begun, 1, memory_order_acq_rel) + 1;
-    s->syncing = true;
+    (void)lt_turns_begin(&s->syncs);
     lt_unlock(&s->lock);
     int rc = lt_fault(s->mq, LEAT_OP_SYNC, NULL, -1, false);
     if (rc == 0 && s->fd >= 0) {
@@ -461,14 +461,13 @@ static int slots_sync_file(struct lt_slots *s) {
             rc = lt_fail_os(rc, "syncing %s/slots", s->mq->dir);
     }
     lt_lock(&s->lock);
-    s->syncing = false;
+    lt_turns_end(&s->syncs);
     if (rc == 0) {
         atomic_store_explicit(&s->done, number, memory_order_release);
     } else {
         atomic_store_explicit(&s->poisoned, true, memory_order_relaxed);
         lt_manifest_poison(&s->mq->log->manifest);
     }
-    lt_cond_broadcast(&s->synced);
     return rc;
 }
 
@@ -480,11 +479,11 @@ int lt_slots_sync(struct lt_slots *s) {
         if (lt_slots_poisoned(s))
             rc = lt_fail(LEAT_EPOISONED, "%s/slots: an earlier write was lost",
                          s->mq->dir ? s->mq->dir : "memory");
-        else if (s->syncing)
-            lt_cond_wait(&s->synced, &s->lock);
+        else if (s->syncs.under_way)
+            lt_turns_wait(&s->syncs, &s->lock, mine <= s->begun);
         else
             rc = slots_sync_file(s);
     }
-    lt_unlock(&s->lock);
+    lt_turns_unlock(&s->syncs, &s->lock);
     return rc;
 }

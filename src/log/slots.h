@@ -29,6 +29,7 @@
 #include "base/core.h"
 #include "base/map.h"
 #include "base/stretch.h"
+#include "base/turns.h"
 
 #include <stdatomic.h>
 
@@ -69,12 +70,11 @@ struct lt_slots {
     int fd; // -1: memory
     uint8_t *map;
     uint64_t allocated;
-    struct lt_cond synced; // a sync has ended
+    struct lt_turns syncs;
     // Syncs: how many began, the last that has ended well. Written under the lock. A store adds 0
     // to `begun` behind its bytes (acq_rel): it comes before the next sync, or counts for the one
     // after.
     _Atomic uint64_t begun, done;
-    bool syncing;         // a thread is in the sync, without the lock
     atomic_bool poisoned; // a sync failed; stored under the lock, read anywhere
 };
 

@@ -20,8 +20,8 @@ static int64_t durable_touched(const struct lt_queue_part *part) {
 }
 
 static bool durable_is_clean(const struct lt_queue_part *part) {
-    return !part->ledger.syncing && !part->ledger.dir_owed && !lt_ledger_dirty(&part->ledger, -1) &&
-           durable_touched(part) <= part->touched_safe;
+    return !part->ledger.syncs.under_way && !part->ledger.dir_owed &&
+           !lt_ledger_dirty(&part->ledger, -1) && durable_touched(part) <= part->touched_safe;
 }
 
 // The next three: the queue's lock is held at entry and exit, not during system calls.
@@ -66,18 +66,16 @@ static int durable_sync_rest(leat_queue *q, struct lt_queue_part *part) {
 
 static int durable_lead(leat_queue *q, struct lt_queue_part *part) {
     struct lt_ledger *l = &part->ledger;
-    uint64_t number = ++part->begun;
-    l->syncing = true;
+    uint64_t number = lt_turns_begin(&l->syncs);
     int rc = durable_sync_words(q, part);
     if (rc == 0)
         rc = durable_sync_rest(q, part);
-    l->syncing = false;
+    lt_turns_end(&l->syncs);
     if (rc == 0)
         part->done = number;
     size_t sheets = l->count; // those that were done with meanwhile
     lt_ledger_drop_below(l, part->window.head, true);
     q->release_due |= q->owns_topic && l->count != sheets;
-    lt_cond_broadcast(&q->synced);
     return rc;
 }
 
@@ -85,19 +83,20 @@ int lt_queue_settle_sync(leat_queue *q, uint32_t partition) {
     int rc = 0;
     lt_lock(q->lock);
     struct lt_queue_part *part = lt_queue_part(q, partition);
-    uint64_t mine = part->begun + 1; // one that is under way may have missed our word
+    struct lt_turns *syncs = &part->ledger.syncs;
+    uint64_t mine = syncs->number + 1; // one that is under way may have missed our word
     while (lt_queue_settles_on_disk(q) && part->done < mine && rc == 0) {
         rc = lt_queue_settle_check(q);
         if (rc != 0)
             break;
-        if (part->ledger.syncing)
-            lt_cond_wait(&q->synced, q->lock);
+        if (syncs->under_way)
+            lt_turns_wait(syncs, q->lock, mine <= syncs->number);
         else if (durable_is_clean(part))
             break; // by one that began after our word was stored
         else
             rc = durable_lead(q, part);
     }
-    lt_unlock(q->lock);
+    lt_turns_unlock(syncs, q->lock);
     return rc == 0 ? 0 : LEAT_EIO; // whatever the reason: the word is stored, so "unknown"
 }
 

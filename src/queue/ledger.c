@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id) {
+int lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id) {
     *l = (struct lt_ledger){ .mq = p->mq, .p = p, .queue_id = queue_id };
+    return lt_turns_init(&l->syncs);
 }
 
 void lt_ledger_fini(struct lt_ledger *l) {
@@ -18,6 +19,8 @@ void lt_ledger_fini(struct lt_ledger *l) {
     lt_free(&l->mq->mem, l->sheet);
     l->sheet = NULL;
     l->count = l->room = 0;
+    if (!lt_forked(l->mq)) // they would wait for a thread of the parent that waits in them
+        lt_turns_fini(&l->syncs);
 }
 
 // The place of the last sheet whose base is at or below offset, + 1; 0: none.
@@ -80,7 +83,7 @@ struct lt_sheet *lt_ledger_find(const struct lt_ledger *l, int64_t offset) {
 
 void lt_ledger_drop_below(struct lt_ledger *l, int64_t head, bool keep_dirty) {
     size_t gone = 0;
-    while (gone + 1 < l->count && l->sheet[gone + 1].base <= head && !l->syncing &&
+    while (gone + 1 < l->count && l->sheet[gone + 1].base <= head && !l->syncs.under_way &&
            !(keep_dirty && l->sheet[gone].dirty))
         lt_words_close(&l->sheet[gone++].words);
     if (gone == 0)

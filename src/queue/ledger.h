@@ -6,6 +6,7 @@
 #ifndef LT_QUEUE_LEDGER_H
 #define LT_QUEUE_LEDGER_H
 
+#include "base/turns.h"
 #include "log/log.h"
 #include "queue/word.h"
 
@@ -23,12 +24,13 @@ struct lt_ledger {
     uint32_t queue_id;
     struct lt_sheet *sheet; // in order of base
     size_t count, room;
-    bool dir_owed; // the name of a sheet's file is not known to be on disk
-    bool syncing;  // a thread is in the sync of a sheet, without the queue's lock: none is closed
-    bool lost;     // a sync failed: there is no second one
+    bool dir_owed;         // the name of a sheet's file is not known to be on disk
+    bool lost;             // a sync failed: there is no second one
+    struct lt_turns syncs; // while one is under way no sheet is closed
 };
 
-void lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id);
+// Returns  LEAT_ENOMEM.
+int lt_ledger_init(struct lt_ledger *l, struct lt_partition *p, uint32_t queue_id);
 void lt_ledger_fini(struct lt_ledger *l);
 
 // lt_ledger_open opens the sheet of a segment. create: makes the sheet if there is none, and sees

@@ -60,10 +60,11 @@ int lt_queue_catch_up(leat_queue *q) {
     for (; q->count < partitions; q->count++) { // a queue sees what was sent before, too
         struct lt_queue_part *part = lt_queue_part(q, q->count);
         part->p = lt_topic_part(t, q->count);
+        if (lt_ledger_init(&part->ledger, part->p, q->id) != 0)
+            return LEAT_ENOMEM;
         lt_window_init(&part->window, &q->mq->mem, atomic_load(&part->p->begin));
         lt_backlog_init(&part->backlog, &part->window, &q->mq->mem);
         part->tail_due = LT_NEVER;
-        lt_ledger_init(&part->ledger, part->p, q->id);
         lt_cursor_init(&part->cursor, part->p, 0);
         lt_partition_keep(part->p, &part->keeper, part->window.head);
     }
@@ -110,8 +111,6 @@ static void queue_free(leat_queue *q) {
     lt_free(&mq->mem, q->who);
     lt_lapsed_fini(&q->lapsed);
     lt_leases_fini(&q->leases);
-    if (!lt_forked(mq)) // it would wait for a thread of the parent that waits in it
-        lt_cond_fini(&q->synced);
     lt_beacon_fini(&q->beacon);
     lt_mutex_fini(&q->line_lock);
     lt_pin_pool_close(mq, q->views);
@@ -139,14 +138,9 @@ static int queue_init_locks(leat_queue *q) {
     rc = lt_beacon_init(&q->beacon);
     if (rc != 0)
         goto no_beacon;
-    rc = lt_cond_init(&q->synced);
-    if (rc != 0)
-        goto no_cond;
     rc = lt_due_init(q->mq, &q->due, lt_queue_fall_due);
     if (rc == 0)
         return 0;
-    lt_cond_fini(&q->synced);
-no_cond:
     lt_beacon_fini(&q->beacon);
 no_beacon:
     lt_mutex_fini(&q->line_lock);

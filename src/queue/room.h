@@ -73,7 +73,7 @@ struct lt_queue_part {
     struct lt_slot *slot;    // head, touched; NULL until the first delivery
     struct lt_keeper keeper; // says the head to retention, see lt_queue_tell_head
     struct lt_ages ages;
-    uint64_t begun, done; // syncs of what was settled: how many began, the last that ended well
+    uint64_t done;        // the last sync of what was settled that ended well, see ledger.syncs
     int64_t touched_safe; // what is known to be durable of the slot's `touched`
 };
 
@@ -112,7 +112,6 @@ struct leat_queue {
     struct lt_list moving;               // leases to be moved now, by link
     struct lt_map reasons;               // of rejected messages that are MOVING, by slot
     struct lt_who *who;                  // LT_WHO_MAX names; NULL until the first one
-    struct lt_cond synced;               // a sync of what was settled has ended
     uint64_t generation, generation_end; // a block of them, drawn from the store's
     uint64_t kept, done, died, expired, received;
     int64_t age_due;    // when retention is to look; LT_NEVER

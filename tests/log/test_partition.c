@@ -228,16 +228,15 @@ Test(partition, in_memory_too_a_failed_sync_is_that_of_all_who_sent_during_it) {
     ok(leat_producer_open(mq, NULL, &safe));
     struct lt_partition *p = lt_topic_part(t, 0);
     lt_lock(&p->lock);
-    p->syncing = true;
+    (void)lt_turns_begin(&p->syncs);
     lt_unlock(&p->lock);
     cr_assert_eq(pthread_create(&thread, NULL, send_one_safely, &rc), 0);
     while (atomic_load(&p->end) == 0)
         (void)sched_yield();
     lt_lock(&p->lock);
-    p->syncing = false;
+    lt_turns_end(&p->syncs);
     p->poisoned = true;
-    lt_cond_broadcast(&p->synced);
-    lt_unlock(&p->lock);
+    lt_turns_unlock(&p->syncs, &p->lock);
     cr_assert_eq(pthread_join(thread, NULL), 0);
     cr_assert_eq(rc, LEAT_EIO, "%s", leat_errname(rc));
     cr_assert_eq(atomic_load(&p->durable_end), 0);
