@@ -1,102 +1,60 @@
 /* SPDX-License-Identifier: MIT */
 // Groups: of each one message at a time, in order, until it is done or dead, whatever becomes of it
 // meanwhile; and none hides another. Time is the test's own.
-#include "leat.h"
-#include "leat_test.h"
-#include "lib/place.h"
+#include "lib/order.h"
 
-#include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SECOND = 1000, REAL_MS = 20000 };
-static const int64_t START = INT64_C(1700000000000);
-
-static leat *mq;
-static leat_queue *q;
-static leat_message m, n;
-
-static void open_memory(void) {
-    leat_options o = { .flags = LEAT_CRASHABLE,
-                       .clock = LEAT_CLOCK_MANUAL,
-                       .seed = 3,
-                       .start_ms = START,
-                       .acks = LEAT_ACKS_LOG };
-    ok(leat_open_memory(&o, &mq));
-}
-
 static leat_queue_options told; // of the queue: a power cut may take the queue itself
 
-static void open_queue(const leat_queue_options *o) {
+static void open_told(const leat_queue_options *o) {
     told = o ? *o : (leat_queue_options){ 0 };
-    ok(leat_queue_open(mq, "jobs", o, &q));
+    open_queue("jobs", o);
 }
 
 // The value is the group's name and a number.
-static void send(const char *text, int32_t priority, int64_t delay_ms) {
+static void send_in(const char *text, int32_t priority, int64_t delay_ms) {
     leat_record r = {
         .value = leat_str(text), .group = { text, 1 }, .priority = priority, .delay_ms = delay_ms
     };
     ok(leat_queue_send(q, &r, NULL));
 }
 
-#define take(message, text)                                                                        \
-    do {                                                                                           \
-        gives(1, leat_queue_receive(q, 0, (message), 1));                                          \
-        is((message)->value, text);                                                                \
-    } while (0)
-#define done(text)                                                                                 \
-    do {                                                                                           \
-        take(&m, text);                                                                            \
-        ok(leat_queue_ack(q, &m));                                                                 \
-    } while (0)
-#define nothing() gives(0, leat_queue_receive(q, 0, &n, 1))
-
-static void counts(uint64_t available, uint64_t delayed, uint64_t leased, uint64_t kept) {
-    leat_queue_stats s;
-    ok(leat_queue_get_stats(q, &s, sizeof s));
-    cr_assert(s.available == available && s.delayed == delayed && s.leased == leased &&
-                  s.kept == kept,
-              "available %d delayed %d leased %d kept %d, not %d %d %d %d", (int)s.available,
-              (int)s.delayed, (int)s.leased, (int)s.kept, (int)available, (int)delayed, (int)leased,
-              (int)kept);
-}
-
 static int how = LEAT_KILL; // it crashes
 
 static void kill_and_open(void) {
-    leat *next;
-    ok(leat_crash(mq, how, &next));
-    ok(leat_close_all(mq, 0));
-    mq = next;
-    ok(leat_queue_open(mq, "jobs", &told, &q));
+    leat *old = mq;
+    ok(leat_crash(old, how, &mq));
+    ok(leat_close_all(old, 0));
+    open_queue("jobs", &told);
 }
 
 Test(queue_groups, one_at_a_time_in_order_and_others_are_not_hidden) {
     leat_message a, b, none;
     open_memory();
-    open_queue(NULL);
+    open_told(NULL);
     for (int i = 0; i < 3; i++)
         for (const char *g = "ab"; *g; g++)
-            send((char[]){ *g, (char)('1' + i), 0 }, 0, 0);
+            send_in((char[]){ *g, (char)('1' + i), 0 }, 0, 0);
     ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("none") }, NULL));
     counts(7, 0, 0, 0); // who waits behind his group counts as available
-    take(&a, "a1");
-    take(&b, "b1");
-    take(&none, "none");
-    nothing();
+    get(&a, "a1");
+    get(&b, "b1");
+    get(&none, "none");
+    nothing(q);
     counts(4, 0, 3, 0);
     ok(leat_queue_ack(q, &b));
-    take(&b, "b2");
-    nothing();
+    get(&b, "b2");
+    nothing(q);
     ok(leat_queue_ack(q, &a));
     done("a2");
     done("a3");
     ok(leat_queue_ack(q, &b));
     done("b3");
     ok(leat_queue_ack(q, &none));
-    send("a4", 0, 0); // a group that had ended
+    send_in("a4", 0, 0); // a group that had ended
     done("a4");
     counts(0, 0, 0, 0);
     ok(leat_close_all(mq, 0));
@@ -104,15 +62,15 @@ Test(queue_groups, one_at_a_time_in_order_and_others_are_not_hidden) {
 
 Test(queue_groups, priority_orders_groups_and_not_within_one) {
     open_memory();
-    open_queue(NULL);
-    send("a1", 1, 0);
-    send("a2", 9, 0); // never before a1
-    send("b1", 5, 0);
-    send("c1", 9, 0);
+    open_told(NULL);
+    send_in("a1", 1, 0);
+    send_in("a2", 9, 0); // never before a1
+    send_in("b1", 5, 0);
+    send_in("c1", 9, 0);
     done("c1");
     done("b1");
     done("a1");
-    send("d1", 8, 0);
+    send_in("d1", 8, 0);
     done("a2");
     done("d1");
     ok(leat_close_all(mq, 0));
@@ -120,25 +78,25 @@ Test(queue_groups, priority_orders_groups_and_not_within_one) {
 
 Test(queue_groups, the_order_holds_through_nack_with_delay_and_expiry) {
     open_memory();
-    open_queue(&(leat_queue_options){ .visibility_timeout_ms = 10 * SECOND });
-    send("a1", 0, 0);
-    send("a2", 9, 0);
-    send("b1", 0, 0);
-    take(&m, "a1");
+    open_told(&(leat_queue_options){ .visibility_timeout_ms = 10 * SECOND });
+    send_in("a1", 0, 0);
+    send_in("a2", 9, 0);
+    send_in("b1", 0, 0);
+    get(&m, "a1");
     ok(leat_queue_nack(q, &m, 5 * SECOND, 0));
     done("b1");
-    nothing();
+    nothing(q);
     counts(1, 1, 0, 0);
     ok(leat_clock_advance(mq, 5 * SECOND - 1));
-    nothing();
+    nothing(q);
     ok(leat_clock_advance(mq, 1));
-    take(&m, "a1");
+    get(&m, "a1");
     ok(leat_clock_advance(mq, 10 * SECOND)); // the lease ends
-    take(&n, "a1");
+    get(&n, "a1");
     fails(LEAT_ESTALE, leat_queue_ack(q, &m));
-    nothing();
+    nothing(q);
     ok(leat_queue_extend(q, &n, 0));
-    take(&m, "a1");
+    get(&m, "a1");
     ok(leat_clock_advance(mq, 10 * SECOND));
     ok(leat_queue_ack(q, &m)); // ran out, and was not handed out again
     done("a2");
@@ -148,19 +106,19 @@ Test(queue_groups, the_order_holds_through_nack_with_delay_and_expiry) {
 
 Test(queue_groups, each_has_its_own_delay_when_its_turn_comes) {
     open_memory();
-    open_queue(NULL);
-    send("a1", 0, 10 * SECOND);
-    send("a2", 0, 0);
-    send("a3", 0, 20 * SECOND);
-    send("a4", 0, 15 * SECOND);
+    open_told(NULL);
+    send_in("a1", 0, 10 * SECOND);
+    send_in("a2", 0, 0);
+    send_in("a3", 0, 20 * SECOND);
+    send_in("a4", 0, 15 * SECOND);
     counts(3, 1, 0, 0);
-    nothing();
+    nothing(q);
     ok(leat_clock_advance(mq, 10 * SECOND));
     done("a1");
     done("a2");
     counts(1, 1, 0, 0);
     ok(leat_clock_advance(mq, 10 * SECOND - 1));
-    nothing();
+    nothing(q);
     ok(leat_clock_advance(mq, 1));
     done("a3");
     done("a4"); // its time is over
@@ -171,31 +129,31 @@ Test(queue_groups, a_dead_one_lets_the_next_one_come) {
     leat_queue *dead = NULL;
     for (int letters = 0; letters < 2; letters++) {
         open_memory();
-        open_queue(&(leat_queue_options){ .deliveries_max = 2,
-                                          .visibility_timeout_ms = 10 * SECOND,
-                                          .dead_letter = letters ? "dead" : NULL });
-        send("a1", 9, 0);
-        send("a2", 9, 0);
-        send("b1", 0, 0);
-        take(&m, "a1");
+        open_told(&(leat_queue_options){ .deliveries_max = 2,
+                                         .visibility_timeout_ms = 10 * SECOND,
+                                         .dead_letter = letters ? "dead" : NULL });
+        send_in("a1", 9, 0);
+        send_in("a2", 9, 0);
+        send_in("b1", 0, 0);
+        get(&m, "a1");
         ok(leat_queue_nack(q, &m, 0, 0));
-        take(&m, "a1");
-        take(&n, "b1");
+        get(&m, "a1");
+        get(&n, "b1");
         counts(1, 0, 2, 0);
         ok(leat_clock_advance(mq, 10 * SECOND - 1));
-        nothing();
+        nothing(q);
         ok(leat_clock_advance(mq, 1)); // its last try is over, and so is the first one of b1
         counts(2, 0, 0, letters ? 0 : 1);
-        take(&m, "a2");
+        get(&m, "a2");
         ok(leat_queue_nack(q, &m, 0, 0));
-        take(&m, "a2");
+        get(&m, "a2");
         ok(leat_queue_nack(q, &m, 0, 0));
         counts(1, 0, 0, letters ? 0 : 2);
         ok(leat_message_release(mq, &n));
         done("b1");
-        nothing();
+        nothing(q);
         kill_and_open(); // what is kept is in nobody's way
-        send("a3", 0, 0);
+        send_in("a3", 0, 0);
         done("a3");
         counts(0, 0, 0, letters ? 0 : 2);
         if (letters) { // the copies are of the group, and of no priority
@@ -218,15 +176,15 @@ Test(queue_groups, a_dead_one_lets_the_next_one_come) {
 // A move that cannot end holds its group, and no other.
 Test(queue_groups, one_that_is_moving_still_holds_its_group) {
     open_memory();
-    open_queue(&(leat_queue_options){ .deliveries_max = 1, .dead_letter = "dead" });
-    send("a1", 0, 0);
-    send("a2", 0, 0);
-    send("b1", 0, 0);
+    open_told(&(leat_queue_options){ .deliveries_max = 1, .dead_letter = "dead" });
+    send_in("a1", 0, 0);
+    send_in("a2", 0, 0);
+    send_in("b1", 0, 0);
     ok(leat_fault_push(mq, LEAT_OP_APPEND, "dead", -1, LEAT_ENOSPC, LEAT_FOREVER, 0));
-    take(&m, "a1");
+    get(&m, "a1");
     ok(leat_queue_nack(q, &m, 0, 0));
     done("b1");
-    nothing();
+    nothing(q);
     kill_and_open(); // the faults are gone, and it is moved
     done("a2");
     counts(0, 0, 0, 0);
@@ -235,10 +193,10 @@ Test(queue_groups, one_that_is_moving_still_holds_its_group) {
 
 Test(queue_groups, the_order_holds_after_an_open_in_each_state) {
     open_memory();
-    open_queue(NULL);
+    open_told(NULL);
     for (const char *g = "abcde"; *g; g++)
         for (int i = 0; i < 3; i++)
-            send((char[]){ *g, (char)('1' + i), 0 }, 0, *g == 'e' && i == 0 ? 20 * SECOND : 0);
+            send_in((char[]){ *g, (char)('1' + i), 0 }, 0, *g == 'e' && i == 0 ? 20 * SECOND : 0);
     leat_message of[5];
     gives(4, leat_queue_receive(q, 0, of, 5));
     ok(leat_queue_ack(q, &of[0]));
@@ -289,10 +247,10 @@ Test(queue_groups, a_blocked_receive_wakes_when_a_turn_comes) {
     for (int by = 0; by < 3; by++) { // ack, death in place, ack and then the delay of the next one
         struct caller c;
         open_memory();
-        open_queue(&(leat_queue_options){ .deliveries_max = 1 });
-        send("a1", 0, 0);
-        send("a2", 0, by == 2 ? 5 * SECOND : 0);
-        take(&m, "a1");
+        open_told(&(leat_queue_options){ .deliveries_max = 1 });
+        send_in("a1", 0, 0);
+        send_in("a2", 0, by == 2 ? 5 * SECOND : 0);
+        get(&m, "a1");
         cr_assert_eq(pthread_create(&c.thread, NULL, receive_one, &c), 0);
         ok(leat_clock_wait_blocked(mq, 1, REAL_MS));
         if (by == 1)
@@ -316,25 +274,25 @@ Test(queue_groups, a_head_that_is_deleted_lets_the_next_one_come) {
     leat_topic *t;
     open_memory();
     ok(leat_topic_open(mq, "t", NULL, &t));
-    open_queue(&(leat_queue_options){ .topic = "t" });
-    send("a1", 0, 0);
-    send("b1", 0, 5 * SECOND);
-    send("a2", 0, 5 * SECOND);
-    send("b2", 9, 0);
-    send("a3", 0, 0);
-    take(&m, "a1");
+    open_told(&(leat_queue_options){ .topic = "t" });
+    send_in("a1", 0, 0);
+    send_in("b1", 0, 5 * SECOND);
+    send_in("a2", 0, 5 * SECOND);
+    send_in("b2", 9, 0);
+    send_in("a3", 0, 0);
+    get(&m, "a1");
     counts(3, 1, 1, 0);
     ok(leat_topic_delete_records(t, 0, 2));
     counts(2, 1, 0, 0); // a2 has its turn, and a time
     fails(LEAT_ESTALE, leat_queue_ack(q, &m));
     done("b2");
-    nothing();
+    nothing(q);
     ok(leat_clock_advance(mq, 5 * SECOND));
     done("a2");
     ok(leat_topic_delete_records(t, 0, 5));
-    nothing();
+    nothing(q);
     counts(0, 0, 0, 0);
-    send("a4", 0, 0);
+    send_in("a4", 0, 0);
     done("a4");
     ok(leat_close_all(mq, 0));
 }
@@ -345,21 +303,21 @@ Test(queue_groups, a_turn_without_a_lease_is_not_early_either) {
     leat_topic *t;
     open_memory();
     ok(leat_topic_open(mq, "t", NULL, &t));
-    open_queue(&(leat_queue_options){ .topic = "t" });
-    send("a1", 0, 0);
-    send("b1", 0, 0);
-    send("b2", 9, 5 * SECOND);
-    send("a2", 0, 7 * SECOND);
+    open_told(&(leat_queue_options){ .topic = "t" });
+    send_in("a1", 0, 0);
+    send_in("b1", 0, 0);
+    send_in("b2", 9, 5 * SECOND);
+    send_in("a2", 0, 7 * SECOND);
     counts(4, 0, 0, 0);
     ok(leat_topic_delete_records(t, 0, 2));
-    nothing();
+    nothing(q);
     counts(0, 2, 0, 0);
     ok(leat_clock_advance(mq, 5 * SECOND - 1));
-    nothing();
+    nothing(q);
     ok(leat_clock_advance(mq, 1));
     done("b2");
     ok(leat_clock_advance(mq, 2 * SECOND - 1));
-    nothing();
+    nothing(q);
     ok(leat_clock_advance(mq, 1));
     done("a2");
     ok(leat_close_all(mq, 0));
@@ -367,10 +325,10 @@ Test(queue_groups, a_turn_without_a_lease_is_not_early_either) {
 
 Test(queue_groups, stay_in_one_partition) {
     open_memory();
-    open_queue(&(leat_queue_options){ .partitions = 4 });
+    open_told(&(leat_queue_options){ .partitions = 4 });
     for (int i = 0; i < 3; i++)
         for (const char *g = "abcdefgh"; *g; g++)
-            send((char[]){ *g, (char)('1' + i), 0 }, 0, 0);
+            send_in((char[]){ *g, (char)('1' + i), 0 }, 0, 0);
     for (int i = 0; i < 3; i++) {
         leat_message all[24];
         gives(8, leat_queue_receive(q, 0, all, 24));
@@ -381,8 +339,8 @@ Test(queue_groups, stay_in_one_partition) {
     }
     ok(leat_topic_grow(leat_queue_topic(q), 8));
     for (const char *g = "abcdefgh"; *g; g++) {
-        send((char[]){ *g, '4', 0 }, 9, 0);
-        send((char[]){ *g, '5', 0 }, 9, 0);
+        send_in((char[]){ *g, '4', 0 }, 9, 0);
+        send_in((char[]){ *g, '5', 0 }, 9, 0);
     }
     for (char number = '4'; number <= '5'; number++) {
         leat_message all[16];
@@ -401,9 +359,9 @@ Test(queue_groups, ten_thousand_groups_each_in_its_order) {
     static uint8_t next[GROUPS];
     char key[16];
     open_memory();
-    open_queue(NULL);
+    open_told(NULL);
     for (int i = 0; i < FIRST; i++)
-        send("x", 9, 0);
+        send_in("x", 9, 0);
     for (int i = 0; i < GROUPS * EACH; i++) {
         int len = snprintf(key, sizeof key, "%d", i % GROUPS);
         leat_record r = { .value = { key, (size_t)len },
@@ -414,7 +372,7 @@ Test(queue_groups, ten_thousand_groups_each_in_its_order) {
     memset(next, 0, sizeof next);
     static leat_message got[512];
     int64_t handed = 0;
-    take(&n, "x");
+    get(&n, "x");
     for (int count; (count = leat_queue_receive(q, 0, got, 512)) > 0; handed += count) {
         for (int i = 0; i < count; i++) {
             int group = atoi(got[i].value.data);
@@ -425,7 +383,7 @@ Test(queue_groups, ten_thousand_groups_each_in_its_order) {
     cr_assert_eq(handed, GROUPS * EACH);
     counts(FIRST - 1, 0, 1, 0);
     ok(leat_queue_ack(q, &n));
-    take(&m, "x");
+    get(&m, "x");
     ok(leat_queue_ack(q, &m));
     ok(leat_close_all(mq, 0));
 }
@@ -479,7 +437,7 @@ static void random_step(int64_t *end) {
     case 1:
     case 2:
         if (*end < MESSAGES) {
-            send(key, (int32_t)dice(10), dice(4) ? 0 : (int64_t)dice(4) * SECOND);
+            send_in(key, (int32_t)dice(10), dice(4) ? 0 : (int64_t)dice(4) * SECOND);
             (*end)++;
         }
         break;
@@ -517,7 +475,7 @@ Test(queue_groups, any_order_of_things_keeps_the_order_of_each_group) {
         how = seed % 2 ? LEAT_KILL : LEAT_POWER_CUT; // then all is durable, so the same holds
         int32_t acks = seed % 2 ? LEAT_ACKS_LOG : LEAT_ACKS_DISK;
         open_memory();
-        open_queue(&(leat_queue_options){
+        open_told(&(leat_queue_options){
             .visibility_timeout_ms = 3600 * SECOND, .acks = acks, .settle_acks = acks });
         for (int i = 0; i < 400; i++)
             random_step(&end);

@@ -15,7 +15,7 @@ enum jobs_kind { MEMORY, MAPPED, PWRITE, JOBS_KINDS };
 
 static leat *mq;
 static leat_queue *q;
-static leat_message m, n;
+static leat_message m __attribute__((unused)), n __attribute__((unused));
 
 // open_jobs opens a store in memory or in `dir`. flags: LEAT_CRASHABLE or 0.
 static inline void open_jobs(enum jobs_kind kind, int32_t clock, uint32_t flags) {
