@@ -63,6 +63,15 @@ static void done(void) {
     ok(leat_close_all(mq, 0));
 }
 
+// The store at dir is left as by a process that was killed, and not closed.
+static void die(void) {
+    scratch_copy(dir, copy);
+    done();
+    scratch_remove(dir);
+    scratch_copy(copy, dir);
+    scratch_remove(copy);
+}
+
 // Each record's text depends on its offset only, so that a reader knows what it must find.
 static void text_of(int64_t offset, char text[64]) {
     snprintf(text, 64, "record %lld %.*s", (long long)offset, (int)(offset % 30),
@@ -147,6 +156,18 @@ static void same(const char *before, const char *after) {
     cr_assert_str_eq(before, after, "the directory has changed");
 }
 
+// An open of the store fails, twice, says these words, and changes nothing.
+static void refused(const char *store, int code, const char *words) {
+    char *before = scratch_listing(store);
+    for (int twice = 0; twice < 2; twice++)
+        fails_saying(code, words, open_at(store));
+    cr_assert_null(mq);
+    char *after = scratch_listing(store);
+    same(before, after);
+    free(before);
+    free(after);
+}
+
 #define BOTH_MODES for (mode = LEAT_WRITE_MAPPED; mode <= LEAT_WRITE_PWRITE; mode++)
 
 static void next_mode(void) {
@@ -202,15 +223,10 @@ Test(recover, both_ways_of_writing_leave_the_same_store, .init = make_root, .fin
         holds(all);
         send_n(LEAT_ACKS_LOG, 170);
         all += 170;
-        if (i % 3 == 0) { // killed
-            scratch_copy(dir, copy);
+        if (i % 3 == 0)
+            die();
+        else
             done();
-            scratch_remove(dir);
-            scratch_copy(copy, dir);
-            scratch_remove(copy);
-        } else {
-            done();
-        }
     }
 }
 
@@ -276,11 +292,7 @@ Test(recover, a_torn_last_record_is_cut_at_every_byte, .init = make_root, .fini 
         use(dir);
         send_n(LEAT_ACKS_DISK, 2);
         send_n(LEAT_ACKS_LOG, 4);
-        scratch_copy(dir, copy);
-        done();
-        scratch_remove(dir);
-        scratch_copy(copy, dir); // as killed: the durable end is 2
-        scratch_remove(copy);
+        die(); // the durable end is 2
         log_path(path, dir, 0);
         int n = layout(path, 0, at);
         cr_assert_eq(n, 6);
@@ -341,16 +353,10 @@ Test(recover, damage_below_the_durable_end_is_an_error_and_nothing_is_changed, .
         for (int i = 0; i < 15; i++) {
             unsigned char bad = whole[at[i] + 34] ^ 0x10;
             scratch_poke(path, at[i] + 34, &bad, 1);
-            char *before = scratch_listing(copy);
             if (i < 10) {
                 snprintf(words, sizeof words, "offsets %d to %d ", i, i);
-                for (int twice = 0; twice < 2; twice++)
-                    fails_saying(LEAT_ECORRUPT, words, open_at(copy));
-                cr_assert_null(mq);
+                refused(copy, LEAT_ECORRUPT, words);
                 cr_assert_not_null(strstr(leat_errmsg(), "topic t partition 0"));
-                char *after = scratch_listing(copy);
-                same(before, after);
-                free(after);
             } else {
                 scratch_copy(copy, again);
                 use(again);
@@ -358,7 +364,6 @@ Test(recover, damage_below_the_durable_end_is_an_error_and_nothing_is_changed, .
                 done();
                 scratch_remove(again);
             }
-            free(before);
             scratch_write(path, whole, size);
         }
         free(whole);
@@ -374,13 +379,9 @@ static int make_segments(bool of_kill, int64_t base[64]) {
     use(dir);
     send_n(LEAT_ACKS_LOG, 900);
     if (of_kill)
-        scratch_copy(dir, copy);
-    done();
-    if (of_kill) {
-        scratch_remove(dir);
-        scratch_copy(copy, dir);
-        scratch_remove(copy);
-    }
+        die();
+    else
+        done();
     int n = bases_of(dir, base);
     cr_assert_geq(n, 4, "only %d segments", n);
     return n;
@@ -397,14 +398,9 @@ Test(recover, a_missing_segment_below_the_durable_end_is_an_error, .init = make_
             scratch_copy(dir, copy);
             log_path(path, copy, base[i]);
             scratch_remove(path);
-            char *before = scratch_listing(copy);
             snprintf(words, sizeof words, "offsets %lld to %lld ", (long long)base[i],
                      (long long)base[i + 1] - 1);
-            fails_saying(LEAT_ECORRUPT, words, open_at(copy));
-            char *after = scratch_listing(copy);
-            same(before, after);
-            free(before);
-            free(after);
+            refused(copy, LEAT_ECORRUPT, words);
             scratch_remove(copy);
         }
         next_mode();
@@ -432,11 +428,7 @@ Test(recover, segments_behind_an_unfinished_tail_are_set_aside_and_never_overwri
                       "what was set aside first is as it was, round %d", round);
             free(kept);
             send_n(LEAT_ACKS_LOG, (int)(900 - base[n - 2])); // makes the same segments again
-            scratch_copy(dir, copy);
-            done();
-            scratch_remove(dir);
-            scratch_copy(copy, dir);
-            scratch_remove(copy);
+            die();
             int64_t now[64];
             cr_assert_eq(bases_of(dir, now), n);
             cr_assert_eq(now[n - 1], base[n - 1]);
@@ -550,12 +542,7 @@ Test(recover, a_segment_of_another_partition_or_a_later_version_is_refused, .ini
             lt_put_u32(own + field, is + 2);
             lt_put_u32(own + 4092, lt_crc32c(0, own, 4092));
             scratch_write(to, own, size);
-            char *before = scratch_listing(dir);
-            fails_saying(LEAT_EINVAL, "later version", open_at(dir));
-            char *after = scratch_listing(dir);
-            same(before, after);
-            free(before);
-            free(after);
+            refused(dir, LEAT_EINVAL, "later version");
             lt_put_u32(own + field, is);
         }
         free(other);
@@ -606,12 +593,7 @@ Test(recover, a_log_does_not_begin_in_the_middle, .init = make_root, .fini = dro
         int n = make_segments(false, base);
         log_path(path, dir, 0);
         scratch_remove(path);
-        char *before = scratch_listing(dir);
-        fails_saying(LEAT_ECORRUPT, "offsets 0 to ", open_at(dir));
-        char *after = scratch_listing(dir);
-        same(before, after);
-        free(before);
-        free(after);
+        refused(dir, LEAT_ECORRUPT, "offsets 0 to ");
         next_mode();
         cr_assert_eq(make_segments(true, base), n); // nothing of it is durable
         log_path(path, dir, 0);
@@ -689,11 +671,7 @@ Test(recover, an_error_of_the_system_is_an_error_of_the_open, .init = make_root,
             ok(leat_topic_open(mq, "t", NULL, &t));
             holds(900);
             bad_left = 0;
-            scratch_copy(dir, copy); // as it was: killed, not closed
-            done();
-            scratch_remove(dir);
-            scratch_copy(copy, dir);
-            scratch_remove(copy);
+            die(); // as it was
         }
         free(before);
         next_mode();
