@@ -3,35 +3,9 @@
 // the call in which it came to the begin of the one in which it went, its polls left out) and when
 // it may have had it (the other two). Two that surely had it at once are wrong, and so is one that
 // committed when it cannot have had it.
-#include "lib/check.h"
+#include "lib/check_order.h"
 
 #include <stdlib.h>
-
-typedef const struct history_event *event;
-
-static event at(const void *p) {
-    return *(const event *)p;
-}
-
-static int order(int64_t a, int64_t b) {
-    return a < b ? -1 : a > b;
-}
-
-static int tickets(uint64_t a, uint64_t b) {
-    return a < b ? -1 : a > b;
-}
-
-static int by_group(const void *a, const void *b) { // group, partition, ticket
-    int c = order(at(a)->group, at(b)->group);
-    c = c ? c : order(at(a)->partition, at(b)->partition);
-    return c ? c : tickets(at(a)->invoked, at(b)->invoked);
-}
-
-static int by_owner(const void *a, const void *b) { // member, partition, ticket
-    int c = order(at(a)->member, at(b)->member);
-    c = c ? c : order(at(a)->partition, at(b)->partition);
-    return c ? c : tickets(at(a)->invoked, at(b)->invoked);
-}
 
 static bool same_part(event a, event b) {
     return a->group == b->group && a->partition == b->partition;
@@ -52,16 +26,16 @@ struct owners {
 
 static int owned_by_member(const void *a, const void *b) {
     const struct owned *x = a, *y = b;
-    int c = order(x->member, y->member);
-    c = c ? c : order(x->partition, y->partition);
-    return c ? c : tickets(x->may_from, y->may_from);
+    int c = compare_signed(x->member, y->member);
+    c = c ? c : compare_signed(x->partition, y->partition);
+    return c ? c : compare(x->may_from, y->may_from);
 }
 
 static int owned_by_part(const void *a, const void *b) {
     const struct owned *x = a, *y = b;
-    int c = order(x->group, y->group);
-    c = c ? c : order(x->partition, y->partition);
-    return c ? c : tickets(x->from, y->from);
+    int c = compare_signed(x->group, y->group);
+    c = c ? c : compare_signed(x->partition, y->partition);
+    return c ? c : compare(x->from, y->from);
 }
 
 static event first_crash_after(event *crash, size_t n, uint64_t ticket) {
@@ -78,8 +52,8 @@ static event first_crash_after(event *crash, size_t n, uint64_t ticket) {
 
 static struct owners owners_of(struct history *h, int (*sorted)(const void *, const void *)) {
     size_t n, crashes;
-    event *list = history_select(h, HISTORY_OWN | HISTORY_LOST, by_owner, &n);
-    event *crash = history_select(h, HISTORY_CRASH, by_group, &crashes);
+    event *list = history_select(h, HISTORY_OWN | HISTORY_LOST, by_member, &n);
+    event *crash = history_select(h, HISTORY_CRASH, by_time, &crashes);
     struct owners o = { calloc(n + 1, sizeof *o.list), 0 };
     if (!o.list)
         abort();
@@ -112,8 +86,8 @@ static struct owners owners_of(struct history *h, int (*sorted)(const void *, co
 }
 
 static int by_polls(const void *a, const void *b) { // member, ticket
-    int c = order(at(a)->member, at(b)->member);
-    return c ? c : tickets(at(a)->invoked, at(b)->invoked);
+    int c = compare_signed(of(a)->member, of(b)->member);
+    return c ? c : compare(of(a)->invoked, of(b)->invoked);
 }
 
 // The first poll of the member that began after the ticket.
@@ -201,7 +175,7 @@ static bool may_have_had(const struct owners *o, event e) {
 
 const char *check_g3_stale_commits_fail(struct history *h) {
     size_t n;
-    event *list = history_select(h, HISTORY_COMMIT, by_group, &n);
+    event *list = history_select(h, HISTORY_COMMIT, by_time, &n);
     struct owners o = owners_of(h, owned_by_member);
     const char *bad = NULL;
     for (size_t i = 0; i < n && !bad; i++)
@@ -220,8 +194,7 @@ const char *check_g3_stale_commits_fail(struct history *h) {
 
 const char *check_g2_commits_grow(struct history *h) {
     size_t n, k = 0;
-    event *list =
-        history_select(h, HISTORY_COMMIT | HISTORY_COMMITTED | HISTORY_SEEK, by_group, &n);
+    event *list = history_select(h, HISTORY_COMMIT | HISTORY_COMMITTED | HISTORY_SEEK, by_time, &n);
     struct check_bound *b = calloc(n + 1, sizeof *b);
     if (!b)
         abort();
@@ -255,7 +228,7 @@ const char *check_g2_commits_grow(struct history *h) {
 // A member that has just got a partition begins at what was committed, or before it.
 static const char *begins_beyond(struct history *h) {
     size_t n;
-    event *list = history_select(h, HISTORY_READ | HISTORY_OWN | HISTORY_SEEK, by_owner, &n);
+    event *list = history_select(h, HISTORY_READ | HISTORY_OWN | HISTORY_SEEK, by_member, &n);
     struct check_highs committed = check_highs_of(h, HISTORY_COMMIT);
     struct check_highs deleted = check_highs_of(h, HISTORY_DELETE);
     const char *bad = NULL;
@@ -277,9 +250,9 @@ static const char *begins_beyond(struct history *h) {
 }
 
 static int by_offset(const void *a, const void *b) { // group, partition, offset
-    int c = order(at(a)->group, at(b)->group);
-    c = c ? c : order(at(a)->partition, at(b)->partition);
-    return c ? c : order(at(a)->offset, at(b)->offset);
+    int c = compare_signed(of(a)->group, of(b)->group);
+    c = c ? c : compare_signed(of(a)->partition, of(b)->partition);
+    return c ? c : compare_signed(of(a)->offset, of(b)->offset);
 }
 
 // Records of a send list that no member of the group was given, though the group is beyond them.
@@ -312,9 +285,9 @@ static const char *left_out(struct history *h, int group, event *send, size_t se
 const char *check_g4_at_least_once(struct history *h) {
     size_t n, sends, seeks;
     const char *bad = begins_beyond(h);
-    event *commit = history_select(h, HISTORY_COMMIT, by_group, &n);
-    event *send = history_select(h, HISTORY_SEND, by_group, &sends);
-    event *seek = history_select(h, HISTORY_SEEK, by_group, &seeks);
+    event *commit = history_select(h, HISTORY_COMMIT, by_time, &n);
+    event *send = history_select(h, HISTORY_SEND, by_time, &sends);
+    event *seek = history_select(h, HISTORY_SEEK, by_time, &seeks);
     for (size_t i = 0; i < n && !bad && seeks == 0; i++) // who seeks may leave out what he likes
         if (i == 0 || commit[i]->group != commit[i - 1]->group)
             bad = left_out(h, commit[i]->group, send, sends);
@@ -326,7 +299,7 @@ const char *check_g4_at_least_once(struct history *h) {
 
 const char *check_g5_committed_was_delivered(struct history *h) {
     size_t n;
-    event *list = history_select(h, HISTORY_READ | HISTORY_SEEK | HISTORY_COMMIT, by_owner, &n);
+    event *list = history_select(h, HISTORY_READ | HISTORY_SEEK | HISTORY_COMMIT, by_member, &n);
     struct check_highs committed = check_highs_of(h, HISTORY_COMMIT);
     struct check_highs deleted = check_highs_of(h, HISTORY_DELETE);
     const char *bad = NULL;
