@@ -563,84 +563,76 @@ static const char cut_tail[] = SEGMENT("0") " 100 aa\n" SEGMENT("5") " 80 dd\nma
 static const char changed_seal[] = SEGMENT("0") " 100 ab\n" SEGMENT("5") " 90 bb\nmanifest 9 cc\n";
 static const char without[] = SEGMENT("0") " 100 aa\nmanifest 9 cc\n";
 
+typedef const char *(*recovery_fn)(const struct check_recovery *r);
+static const struct {
+    const char *name;
+    recovery_fn check;
+    struct check_recovery r;
+    const char *says; // NULL: good
+} recovery_cases[] = {
+    { "R1 same", check_r1_idempotent, { .after = cut_tail, .again = cut_tail }, NULL },
+    { "R1 once", check_r1_idempotent, { .after = cut_tail }, NULL },
+    { "R1 changed",
+      check_r1_idempotent,
+      { .after = two_segments, .again = cut_tail },
+      "changed: " SEGMENT("5") },
+    { "R1 removed",
+      check_r1_idempotent,
+      { .after = two_segments, .again = without },
+      "removed: " SEGMENT("5") },
+    { "R1 made",
+      check_r1_idempotent,
+      { .after = without, .again = two_segments },
+      "made: " SEGMENT("5") },
+    { "R1 all gone", check_r1_idempotent, { .after = without, .again = "" }, "removed" },
+    { "R2 tail", check_r2_sealed_files_stay, { .before = two_segments, .after = cut_tail }, NULL },
+    { "R2 set aside",
+      check_r2_sealed_files_stay,
+      { .before = two_segments, .after = without },
+      NULL },
+    { "R2 sealed",
+      check_r2_sealed_files_stay,
+      { .before = two_segments, .after = changed_seal },
+      SEGMENT("0") },
+    { "R3 ok",
+      check_r3_errors_change_nothing,
+      { .before = two_segments, .after = cut_tail },
+      NULL },
+    { "R3 error",
+      check_r3_errors_change_nothing,
+      { .before = two_segments, .after = two_segments, .rc = LEAT_ECORRUPT },
+      NULL },
+    { "R3 wrote",
+      check_r3_errors_change_nothing,
+      { .before = two_segments, .after = cut_tail, .rc = LEAT_ECORRUPT },
+      "changed" },
+    { "R3 what error",
+      check_r3_errors_change_nothing,
+      { .before = without, .after = without, .rc = LEAT_ESTALE },
+      "LEAT_ESTALE" },
+    { "R4 none", check_r4_damage_is_reported, { .damaged_offset = -1, .durable_end = 5 }, NULL },
+    { "R4 behind", check_r4_damage_is_reported, { .damaged_offset = 5, .durable_end = 5 }, NULL },
+    { "R4 refused",
+      check_r4_damage_is_reported,
+      { .damaged_offset = 4, .durable_end = 5, .rc = LEAT_ECORRUPT },
+      NULL },
+    { "R4 reported",
+      check_r4_damage_is_reported,
+      { .damaged_offset = 4, .durable_end = 5, .reported = true },
+      NULL },
+    { "R4 silent",
+      check_r4_damage_is_reported,
+      { .damaged_offset = 4, .durable_end = 5 },
+      "offset 4" },
+};
+
 Test(recovery, each_checker_accepts_the_good_and_rejects_the_bad) {
-    typedef const char *(*recovery_fn)(const struct check_recovery *r);
-    static const struct {
-        const char *name;
-        recovery_fn check;
-        struct check_recovery r;
-        const char *says; // NULL: good
-    } cases[] = {
-        { "R1 same", check_r1_idempotent, { .after = cut_tail, .again = cut_tail }, NULL },
-        { "R1 once", check_r1_idempotent, { .after = cut_tail }, NULL },
-        { "R1 changed",
-          check_r1_idempotent,
-          { .after = two_segments, .again = cut_tail },
-          "changed: " SEGMENT("5") },
-        { "R1 removed",
-          check_r1_idempotent,
-          { .after = two_segments, .again = without },
-          "removed: " SEGMENT("5") },
-        { "R1 made",
-          check_r1_idempotent,
-          { .after = without, .again = two_segments },
-          "made: " SEGMENT("5") },
-        { "R1 all gone", check_r1_idempotent, { .after = without, .again = "" }, "removed" },
-        { "R2 tail",
-          check_r2_sealed_files_stay,
-          { .before = two_segments, .after = cut_tail },
-          NULL },
-        { "R2 set aside",
-          check_r2_sealed_files_stay,
-          { .before = two_segments, .after = without },
-          NULL },
-        { "R2 sealed",
-          check_r2_sealed_files_stay,
-          { .before = two_segments, .after = changed_seal },
-          SEGMENT("0") },
-        { "R3 ok",
-          check_r3_errors_change_nothing,
-          { .before = two_segments, .after = cut_tail },
-          NULL },
-        { "R3 error",
-          check_r3_errors_change_nothing,
-          { .before = two_segments, .after = two_segments, .rc = LEAT_ECORRUPT },
-          NULL },
-        { "R3 wrote",
-          check_r3_errors_change_nothing,
-          { .before = two_segments, .after = cut_tail, .rc = LEAT_ECORRUPT },
-          "changed" },
-        { "R3 what error",
-          check_r3_errors_change_nothing,
-          { .before = without, .after = without, .rc = LEAT_ESTALE },
-          "LEAT_ESTALE" },
-        { "R4 none",
-          check_r4_damage_is_reported,
-          { .damaged_offset = -1, .durable_end = 5 },
-          NULL },
-        { "R4 behind",
-          check_r4_damage_is_reported,
-          { .damaged_offset = 5, .durable_end = 5 },
-          NULL },
-        { "R4 refused",
-          check_r4_damage_is_reported,
-          { .damaged_offset = 4, .durable_end = 5, .rc = LEAT_ECORRUPT },
-          NULL },
-        { "R4 reported",
-          check_r4_damage_is_reported,
-          { .damaged_offset = 4, .durable_end = 5, .reported = true },
-          NULL },
-        { "R4 silent",
-          check_r4_damage_is_reported,
-          { .damaged_offset = 4, .durable_end = 5 },
-          "offset 4" },
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const char *bad = cases[i].check(&cases[i].r);
-        if (!cases[i].says)
-            cr_assert_null(bad, "%s: %s", cases[i].name, bad);
+    for (size_t i = 0; i < sizeof recovery_cases / sizeof *recovery_cases; i++) {
+        const char *bad = recovery_cases[i].check(&recovery_cases[i].r);
+        if (!recovery_cases[i].says)
+            cr_assert_null(bad, "%s: %s", recovery_cases[i].name, bad);
         else
-            cr_assert(bad && strstr(bad, cases[i].says), "%s: %s", cases[i].name,
+            cr_assert(bad && strstr(bad, recovery_cases[i].says), "%s: %s", recovery_cases[i].name,
                       bad ? bad : "not seen");
     }
 }

@@ -74,13 +74,47 @@ static int rejoin(int64_t off, const char *group, bool pass) {
 
 // ---- tables
 
+enum { HELD, AVAILABLE, WAITING, FINAL, NEW, STATES };
+enum { TAKE, GIVE_BACK, HOLD, FINISH, LEAVE, GAP, SKIP, TURN, REJOIN, CALLS };
+static const int shown[] = { LT_WINDOW_HELD, LT_WINDOW_AVAILABLE, LT_BACKLOG_WAITING,
+                             LT_WINDOW_FINAL, LT_WINDOW_NEW };
+static const char *const group_of[] = { NULL, NULL, "g", "g", "h", "h" };
+
+static void try_call(int call, int off, int state) {
+    switch (call) {
+    case TAKE:
+        (void)lt_backlog_take(&b, off);
+        break;
+    case GIVE_BACK:
+        cr_assert_eq(lt_backlog_give_back(&b, off), state == HELD);
+        break;
+    case HOLD:
+        cr_assert_eq(lt_backlog_hold(&b, off), state == AVAILABLE || state == WAITING);
+        break;
+    case FINISH:
+        cr_assert_eq(lt_backlog_finish(&b, off), state != FINAL && state != NEW);
+        break;
+    case LEAVE:
+        lt_backlog_leave(&b, off);
+        break;
+    case GAP:
+        cr_assert_eq(lt_backlog_gap(&b, off, off + 1), 0);
+        break;
+    case SKIP:
+        lt_backlog_skip_to(&b, off + 1);
+        break;
+    case REJOIN: // they are in no line, or the heads of theirs
+        cr_assert_eq(rejoin(off, off < 6 ? group_of[off] : NULL, true),
+                     state == HELD ? 1 : LEAT_EINVAL);
+        break;
+    default:
+        (void)turn();
+    }
+}
+
 // 0: of priority 4; 1: of 7; 2 and 3: one group, of 4; 4 and 5: another, of 2. Then each is brought
 // into a state, and a call tried on it.
 Test(backlog, each_call_leads_from_a_state_to_a_state) {
-    enum { HELD, AVAILABLE, WAITING, FINAL, NEW, STATES };
-    static const int shown[] = { LT_WINDOW_HELD, LT_WINDOW_AVAILABLE, LT_BACKLOG_WAITING,
-                                 LT_WINDOW_FINAL, LT_WINDOW_NEW };
-    enum { TAKE, GIVE_BACK, HOLD, FINISH, LEAVE, GAP, SKIP, TURN, REJOIN, CALLS };
     static const int to[CALLS][STATES] = {
         [TAKE] = { HELD, HELD, HELD, FINAL, HELD },
         [GIVE_BACK] = { AVAILABLE, AVAILABLE, WAITING, FINAL, NEW },
@@ -92,7 +126,6 @@ Test(backlog, each_call_leads_from_a_state_to_a_state) {
         [TURN] = { HELD, AVAILABLE, WAITING, FINAL, NEW },
         [REJOIN] = { HELD, AVAILABLE, WAITING, FINAL, NEW },
     };
-    static const char *const group[] = { NULL, NULL, "g", "g", "h", "h" };
     static const int priority[] = { 4, 7, 4, 4, 2, 2 };
     for (int off = 0; off < 7; off++) {
         for (int state = 0; state < STATES; state++) {
@@ -102,7 +135,7 @@ Test(backlog, each_call_leads_from_a_state_to_a_state) {
             for (int call = 0; call < CALLS; call++) {
                 start(0);
                 for (int i = 0; i < 6; i++)
-                    cr_assert_eq(admit(priority[i], group[i], 0), i != 3 && i != 5);
+                    cr_assert_eq(admit(priority[i], group_of[i], 0), i != 3 && i != 5);
                 cr_assert_eq(lt_window_reserve(&w, 7), 0);
                 if (behind && state != WAITING && state != FINAL) {
                     cr_assert(lt_backlog_finish(&b, off - 1));
@@ -113,35 +146,7 @@ Test(backlog, each_call_leads_from_a_state_to_a_state) {
                 else if (state == FINAL)
                     cr_assert(lt_backlog_finish(&b, off));
                 cr_assert_eq(lt_backlog_state(&b, off), shown[state]);
-                switch (call) {
-                case TAKE:
-                    (void)lt_backlog_take(&b, off);
-                    break;
-                case GIVE_BACK:
-                    cr_assert_eq(lt_backlog_give_back(&b, off), state == HELD);
-                    break;
-                case HOLD:
-                    cr_assert_eq(lt_backlog_hold(&b, off), state == AVAILABLE || state == WAITING);
-                    break;
-                case FINISH:
-                    cr_assert_eq(lt_backlog_finish(&b, off), state != FINAL && state != NEW);
-                    break;
-                case LEAVE:
-                    lt_backlog_leave(&b, off);
-                    break;
-                case GAP:
-                    cr_assert_eq(lt_backlog_gap(&b, off, off + 1), 0);
-                    break;
-                case SKIP:
-                    lt_backlog_skip_to(&b, off + 1);
-                    break;
-                case REJOIN: // they are in no line, or the heads of theirs
-                    cr_assert_eq(rejoin(off, off < 6 ? group[off] : NULL, true),
-                                 state == HELD ? 1 : LEAT_EINVAL);
-                    break;
-                default:
-                    (void)turn();
-                }
+                try_call(call, off, state);
                 cr_assert_eq(lt_backlog_state(&b, off), shown[to[call][state]],
                              "offset %d, state %d, call %d: %d", off, state, call,
                              lt_backlog_state(&b, off));
