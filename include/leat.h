@@ -391,8 +391,13 @@ LEAT_API int leat_next_due(leat *mq, int64_t *in_ms);
 // Blocks   for the sync of a disk store; timeout_ms bounds nothing else in this version.
 LEAT_API int leat_close(leat *mq, int64_t timeout_ms);
 
-// leat_close_all closes every child of the store, ends every view, then closes the store.
-// Returns  as leat_close; with LEAT_STRICT LEAT_EBUSY names what is still leased or held.
+// leat_close_all closes every child of the store, ends every view, then closes the store. What is
+// in batches that are open is given up.
+// Returns  as leat_close, or how many records were given up (as leat_producer_close) and messages
+//          of channels not delivered. LEAT_EBUSY: another thread is in a call of a handle that one
+//          thread at a time may use; with LEAT_STRICT it names what is still leased or held,
+//          reports that were not given, and batches that are open.
+// Blocks   up to timeout_ms for each producer and subscription, for callbacks, and for the sync.
 LEAT_API int leat_close_all(leat *mq, int64_t timeout_ms);
 
 // ---- topic -------------------------------------------------------------------------------------
@@ -570,7 +575,8 @@ LEAT_API int leat_producer_open(leat *mq, const leat_producer_options *o, leat_p
 // what is left, gives every report that was not given, and closes the producer, which no other
 // thread uses any more. What callbacks send asynchronously by it from then on is LEAT_ECLOSED.
 // Returns  0, or how many records this call gave up: not stored (LEAT_ETIMEDOUT; LEAT_ECLOSED after
-//          a shutdown or crash), or unknown. Their reports name the error.
+//          a shutdown or crash), or unknown. Their reports name the error. LEAT_EBUSY: a leat_batch
+//          of it is open, nothing is closed.
 // Blocks   up to timeout_ms, and for callbacks.
 LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 

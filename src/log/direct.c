@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 
 struct leat_batch {
+    struct lt_node node; // in the producer's batches
     leat_producer *p;
     struct lt_partition *to;
     struct lt_parcel *parcel;
@@ -30,10 +31,44 @@ static int direct_leave(leat_batch *b, int rc) {
     return lt_end(mq, rc);
 }
 
-static void direct_free(leat_batch *b) {
+static void direct_drop(leat_batch *b) {
     if (b->parcel)
         lt_parcel_drop(b->parcel);
     lt_free(&b->p->mq->mem, b);
+}
+
+// Locks: the producer's.
+static void direct_count(leat_producer *p, int more) {
+    int n = atomic_load_explicit(&p->open_batches, memory_order_relaxed);
+    atomic_store_explicit(&p->open_batches, n + more, memory_order_relaxed);
+}
+
+static void direct_free(leat_batch *b) {
+    lt_lock(&b->p->lock);
+    lt_list_remove(&b->node);
+    direct_count(b->p, -1);
+    lt_unlock(&b->p->lock);
+    direct_drop(b);
+}
+
+int lt_direct_check_none(const leat_producer *p) {
+    int n = atomic_load_explicit(&p->open_batches, memory_order_relaxed);
+    return n == 0 ? 0
+                  : lt_fail(LEAT_EBUSY, "producer %s: %d batches are open",
+                            p->name ? p->name : "(unnamed)", n);
+}
+
+size_t lt_direct_discard_all(leat_producer *p) {
+    size_t records = 0;
+    struct lt_node *n;
+    while ((n = lt_list_first(&p->batches))) {
+        leat_batch *b = LT_CONTAINER(n, leat_batch, node);
+        records += b->parcel->count;
+        lt_list_remove(&b->node);
+        direct_count(p, -1);
+        direct_drop(b);
+    }
+    return records;
 }
 
 int leat_batch_open(leat_producer *p, leat_topic *t, int32_t partition, leat_batch **out) {
@@ -62,8 +97,13 @@ int leat_batch_open(leat_producer *p, leat_topic *t, int32_t partition, leat_bat
             rc = LEAT_ENOMEM;
         }
     }
-    if (rc == 0)
+    if (rc == 0) {
+        lt_lock(&p->lock);
+        lt_list_push_back(&p->batches, &b->node);
+        direct_count(p, 1);
+        lt_unlock(&p->lock);
         *out = b;
+    }
     return lt_end(p->mq, rc);
 }
 

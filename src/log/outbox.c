@@ -116,6 +116,7 @@ static void outbox_due(leat *mq, struct lt_due *due) {
 int lt_outbox_init(leat_producer *p) {
     lt_map_init(&p->map, &p->mq->mem, 0);
     lt_list_init(&p->boxes);
+    lt_list_init(&p->batches);
     lt_list_init(&p->live);
     lt_list_init(&p->done);
     lt_list_init(&p->told);

@@ -153,21 +153,30 @@ static void producer_free(leat_producer *p) {
     lt_free(&p->mq->mem, p);
 }
 
+// Returns  how many records were given up, as many as an int can tell.
+static int producer_lost(size_t records) {
+    return records < INT32_MAX ? (int)records : INT32_MAX;
+}
+
 static int producer_close_child(struct lt_child *child, int64_t timeout_ms) {
-    return leat_producer_close(LT_CONTAINER(child, leat_producer, child), timeout_ms);
+    leat_producer *p = LT_CONTAINER(child, leat_producer, child);
+    size_t open = lt_direct_discard_all(p);
+    int rc = leat_producer_close(p, timeout_ms);
+    return rc < 0 ? rc : producer_lost(open + (size_t)rc);
 }
 
 static void producer_forget_child(struct lt_child *child) {
     leat_producer *p = LT_CONTAINER(child, leat_producer, child);
+    (void)lt_direct_discard_all(p);
     lt_outbox_fini(p);
     producer_free(p);
 }
 
-// With LEAT_STRICT: names the reports that were not given.
+// With LEAT_STRICT: names the reports that were not given, or the batches that are open.
 static int producer_child_owes(struct lt_child *child) {
     leat_producer *p = LT_CONTAINER(child, leat_producer, child);
     long long untold = (long long)lt_producer_untold(p);
-    return untold == 0 ? 0
+    return untold == 0 ? lt_direct_check_none(p)
                        : lt_fail(LEAT_EBUSY, "producer %s: %lld reports were not given",
                                  p->name ? p->name : "(unnamed)", untold);
 }
@@ -258,6 +267,8 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
     int rc = lt_enter(p ? p->mq : NULL, LT_CALL_SHUT);
     if (rc == 0)
         rc = lt_check_timeout(timeout_ms);
+    if (rc == 0)
+        rc = lt_direct_check_none(p);
     if (rc != 0)
         return rc;
     leat *mq = p->mq;
@@ -277,10 +288,11 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
         lt_unlock(&p->lock);
         lost += producer_end(p, shut || !lt_stores(mq) ? LEAT_ECLOSED : LEAT_ETIMEDOUT);
     }
+    lost += lt_direct_discard_all(p); // that a callback has opened meanwhile
     lt_child_remove(mq, &p->child);
     lt_outbox_fini(p);
     producer_free(p);
-    return lost < INT32_MAX ? (int)lost : INT32_MAX;
+    return producer_lost(lost);
 }
 
 // ---- sending

@@ -94,10 +94,12 @@ struct leat_producer {
     struct lt_map map;   // struct lt_partition * to struct lt_box *
     struct lt_box *last; // that was sent to
     struct lt_list boxes, live;
-    struct lt_list line;   // struct lt_hold: who waits for room, in order of arrival
-    struct lt_list holds;  // struct lt_hold: who waits for something to end
-    struct lt_list spares; // parcels to be used again, the warmest first
-    int64_t spare_bytes;   // their room
+    struct lt_list batches;   // leat_batch
+    _Atomic int open_batches; // of them; stored under the lock, read anywhere (relaxed)
+    struct lt_list line;      // struct lt_hold: who waits for room, in order of arrival
+    struct lt_list holds;     // struct lt_hold: who waits for something to end
+    struct lt_list spares;    // parcels to be used again, the warmest first
+    int64_t spare_bytes;      // their room
     uint64_t epoch;
     int64_t buffered;        // bytes, see invariant 4
     _Atomic int64_t to_tell; // records with a callback, ever; stored under the lock, read anywhere
@@ -131,6 +133,15 @@ static inline void lt_producer_count(_Atomic int64_t *counter, int64_t more) {
     int64_t n = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, n + more, memory_order_relaxed);
 }
+
+// ---- direct.c
+
+// lt_direct_check_none is LEAT_EBUSY while batches of p are open, and tells how many. Locks: any.
+int lt_direct_check_none(const leat_producer *p);
+// lt_direct_discard_all discards them. No other thread is in a call of p or of them, or ever will
+// be: it takes no lock, for after a fork one may be held for ever. Returns  how many records were
+// in them.
+size_t lt_direct_discard_all(leat_producer *p);
 
 // ---- hold.c
 

@@ -489,3 +489,59 @@ Test(async_batches, nothing_is_accepted_where_only_is_read, .init = make_dir, .f
     cr_assert_eq(async_end(0), 1);
     ok(leat_close_all(mq, 0));
 }
+
+static leat_batch *filled(int records) {
+    leat_batch *b;
+    ok(leat_batch_open(p, t, 0, &b));
+    for (int i = 0; i < records; i++)
+        ok(leat_batch_append(b, &(leat_record){ .value = LEAT_STR("x") }));
+    return b;
+}
+
+Test(async_batches, by_hand_keep_their_producer_from_closing_while_they_are_open) {
+    for (int shut = 0; shut < 2; shut++) {
+        at_once(&(leat_producer_options){ .name = "p" });
+        leat_batch *b = filled(1), *c = filled(2);
+        if (shut)
+            ok(leat_shutdown(mq));
+        fails_saying(LEAT_EBUSY, "producer p: 2 batches", leat_producer_close(p, 0));
+        gives(shut ? LEAT_ECLOSED : 0, leat_batch_send(b, NULL, NULL));
+        fails_saying(LEAT_EBUSY, "1 batches", leat_producer_close(p, 0));
+        ok(leat_batch_discard(c));
+        gives(0, leat_producer_close(p, 0));
+        cr_assert(shut || async_end(0) == 1);
+        ok(leat_close_all(mq, 0));
+    }
+}
+
+Test(async_batches, by_hand_that_are_open_are_given_up_by_close_all_and_counted) {
+    for (enum async_mode mode = 0; mode < MODES; mode++) {
+        ok(async_open(mode, NULL, 0, 1, NULL));
+        (void)filled(2);
+        (void)filled(0);
+        (void)filled(3);
+        gives(5, leat_close_all(mq, 0)); // a leak check sees what it leaves
+    }
+}
+
+Test(async_batches, by_hand_that_are_open_are_named_by_close_all_of_a_strict_store) {
+    ok(async_open(ALONE, NULL, LEAT_STRICT, 1, &(leat_producer_options){ .name = "p" }));
+    leat_batch *b = filled(1);
+    fails_saying(LEAT_EBUSY, "producer p: 1 batches", leat_close_all(mq, 0));
+    ok(leat_batch_discard(b));
+    gives(0, leat_close_all(mq, 0));
+}
+
+static void open_another(leat_producer *from, const leat_report *report, void *ctx) {
+    (void)report;
+    *(int *)ctx = leat_batch_open(from, t, 0, &(leat_batch *){ NULL });
+}
+
+Test(async_batches, by_hand_that_a_callback_leaves_open_end_with_the_producer) {
+    int rc = 1;
+    at_once(NULL);
+    ok(leat_send_async(p, t, &(leat_record){ .value = LEAT_STR("x") }, open_another, &rc));
+    gives(0, leat_producer_close(p, LEAT_FOREVER));
+    cr_assert_eq(rc, 0);
+    ok(leat_close_all(mq, 0));
+}
