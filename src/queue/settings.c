@@ -268,6 +268,15 @@ static int settings_differ(const leat_queue *q, const char *field) {
     return lt_fail(LEAT_EEXIST, "queue %s exists with another %s", q->name, field);
 }
 
+// What sends wait for, and what settling does: 0 is a default, which may be asked for by its name.
+static int32_t settings_acks(const leat_queue *q, int32_t acks) {
+    return acks ? acks : q->mq->acks;
+}
+
+static int32_t settings_settle(int32_t acks) {
+    return acks ? acks : LEAT_ACKS_LOG;
+}
+
 int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *change) {
     struct lt_queue_settings want = q->set;
     lt_settings_apply(o, &want);
@@ -278,8 +287,10 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
     if (o->dedup_window_ms && !q->owns_topic)
         return lt_fail(LEAT_EINVAL, "queue %s: dedup_window_ms is for a topic of its own, not %s",
                        q->name, q->topic->name);
-    const char *field = want.acks != q->set.acks                       ? "acks"
-                        : want.settle_acks != q->set.settle_acks       ? "settle_acks"
+    bool acks = settings_acks(q, want.acks) == settings_acks(q, q->set.acks);
+    bool settle = settings_settle(want.settle_acks) == settings_settle(q->set.settle_acks);
+    const char *field = !acks                                          ? "acks"
+                        : !settle                                      ? "settle_acks"
                         : want.deliveries_max != q->set.deliveries_max ? "deliveries_max"
                         : want.visibility_ms != q->set.visibility_ms   ? "visibility_timeout_ms"
                         : want.delay_ms != q->set.delay_ms             ? "delay_ms"
@@ -291,6 +302,8 @@ int lt_settings_compare(const leat_queue *q, const leat_queue_options *o, bool *
                             ? "dead_letter_expired"
                         : lt_settings_dedup(q, o) != q->topic->dedup_window_ms ? "dedup_window_ms"
                                                                                : NULL;
-    *change = field != NULL;
-    return field && !(o->flags & LEAT_ALTER) ? settings_differ(q, field) : 0;
+    // One that was the store's and is now said is stored: it stays so in another store.
+    bool alter = (o->flags & LEAT_ALTER) != 0;
+    *change = alter && (field || want.acks != q->set.acks);
+    return field && !alter ? settings_differ(q, field) : 0;
 }

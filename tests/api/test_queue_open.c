@@ -169,6 +169,50 @@ Test(queue, names_are_one_space) {
     ok(leat_close_all(mq, 0));
 }
 
+Test(queue, a_default_that_is_asked_for_by_its_name_is_what_there_is) {
+    static const leat_queue_options defaults = { .acks = LEAT_ACKS_LOG, // the store's
+                                                 .deliveries_max = LEAT_UNLIMITED,
+                                                 .partitions = 1,
+                                                 .visibility_timeout_ms = 30 * SECOND,
+                                                 .delay_ms = LEAT_ZERO,
+                                                 .in_flight_max = 1000000,
+                                                 .settle_acks = LEAT_ACKS_LOG,
+                                                 .backoff_count = LEAT_ZERO,
+                                                 .dedup_window_ms = LEAT_ZERO,
+                                                 .retention_ms = LEAT_FOREVER };
+    leat_queue *x;
+    make_dir();
+    for (int round = 0; round < 2; round++) {
+        open_jobs(MAPPED, LEAT_CLOCK_MANUAL, 0);
+        open_queue("jobs", NULL);
+        ok(leat_queue_open(mq, "jobs", &defaults, &x));
+        fails_saying(
+            LEAT_EEXIST, "acks",
+            leat_queue_open(mq, "jobs", &(leat_queue_options){ .acks = LEAT_ACKS_DISK }, &x));
+        fails_saying(LEAT_EEXIST, "settle_acks",
+                     leat_queue_open(mq, "jobs",
+                                     &(leat_queue_options){ .settle_acks = LEAT_ACKS_DISK }, &x));
+        ok(leat_close_all(mq, 0));
+    }
+    drop_dir();
+}
+
+Test(queue, acks_that_were_the_stores_can_be_made_its_own) {
+    leat_queue *x;
+    make_dir();
+    open_jobs(MAPPED, LEAT_CLOCK_MANUAL, 0);
+    open_queue("jobs", NULL);
+    ok(leat_queue_open(mq, "jobs",
+                       &(leat_queue_options){ .acks = LEAT_ACKS_LOG, .flags = LEAT_ALTER }, &x));
+    ok(leat_close_all(mq, 0));
+    ok(leat_open(dir, NULL, &mq));
+    fails_saying(LEAT_EEXIST, "acks",
+                 leat_queue_open(mq, "jobs", &(leat_queue_options){ .acks = LEAT_ACKS_DISK }, &x));
+    ok(leat_queue_open(mq, "jobs", &(leat_queue_options){ .acks = LEAT_ACKS_LOG }, &x));
+    ok(leat_close_all(mq, 0));
+    drop_dir();
+}
+
 Test(queue, settings_of_what_exists_must_match_or_be_altered) {
     make_dir();
     open_jobs(MAPPED, LEAT_CLOCK_MANUAL, 0);
