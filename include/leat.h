@@ -1149,8 +1149,7 @@ LEAT_API int leat_queue_fd(leat_queue *q);
 //          record was deleted: nothing changed; a lease that ran out but was not handed out again
 //          is accepted), LEAT_ENOSPC, LEAT_EIO (the lease stands). With .settle_acks LEAT_ACKS_DISK
 //          LEAT_EIO also if the sync fails: it is done, but unknown whether durably; from then on
-//          LEAT_EPOISONED (the lease stands). A receipt of a run that ended in a power cut may be
-//          that of a message which was handed out since.
+//          LEAT_EPOISONED (the lease stands).
 // Threads  [any] [cb]
 // Blocks   with LEAT_ACKS_DISK for a sync, shared with others who settle.
 LEAT_API int leat_queue_ack(leat_queue *q, leat_message *m);

@@ -40,8 +40,10 @@ static int deliver_draw(leat_queue *q) {
         rc = qs->slot ? 0 : lt_slot_take(&mq->log->slots, &key, &qs->slot);
         if (rc == 0)
             rc = lt_slot_store(&mq->log->slots, qs->slot, values);
-        if (rc == 0)
+        if (rc == 0) {
             qs->limit += DELIVER_GENERATION_BLOCK;
+            atomic_store_explicit(&qs->owed, mq->log->slots.fd >= 0, memory_order_relaxed);
+        }
     }
     if (rc == 0) {
         q->generation = qs->next;
@@ -50,6 +52,23 @@ static int deliver_draw(leat_queue *q) {
     }
     lt_unlock(&qs->lock);
     return rc;
+}
+
+// Before a receipt of a new block leaves the library the slot is on disk: after a power cut it
+// would be handed out a second time, and who has the first one could settle another's message. That
+// is one sync for each run, and each 2^24 receipts. One that fails poisons the store, which says
+// so.
+static void deliver_keep_block(leat_queue *q) {
+    struct lt_queues *qs = q->mq->queues;
+    lt_lock(&qs->lock);
+    uint64_t limit = qs->limit;
+    lt_unlock(&qs->lock);
+    if (lt_slots_sync(&q->mq->log->slots) != 0)
+        return;
+    lt_lock(&qs->lock);
+    if (qs->limit == limit)
+        atomic_store_explicit(&qs->owed, false, memory_order_relaxed);
+    lt_unlock(&qs->lock);
 }
 
 static uint64_t deliver_generation(leat_queue *q) {
@@ -245,6 +264,8 @@ static int deliver_look(leat_queue *q, const struct deliver_ask *ask, size_t oth
     lt_unlock(q->lock);
     if (move)
         lt_queue_move(q);
+    if (rc > 0 && atomic_load_explicit(&q->mq->queues->owed, memory_order_relaxed))
+        deliver_keep_block(q);
     return rc;
 }
 

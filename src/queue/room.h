@@ -43,9 +43,12 @@ enum {
 struct lt_queues {
     struct lt_list all;   // every queue; guarded by the log's admin lock
     struct lt_list going; // at an open: queues that were being deleted
-    struct lt_mutex lock; // guards the next three
+    struct lt_mutex lock; // guards the next four
     struct lt_slot *slot; // says limit; a new run of the store begins there
     uint64_t next, limit; // receipt generations: next to give out, first that may not be yet
+    // A power cut may take the slot back, below what was given out. Stored under the lock, read
+    // anywhere: who holds one of a block has it from under a lock behind the store of true.
+    atomic_bool owed;
     uint64_t gone_received, gone_acked; // of queues that were deleted; guarded by the admin lock
 };
 
