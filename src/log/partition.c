@@ -393,7 +393,8 @@ static int partition_unsynced(struct lt_partition *p, int64_t after, int64_t tar
     for (i = i > 0 ? i - 1 : 0; i < p->count; i++) {
         struct lt_segment *s = p->segs[i];
         *rolled = i + 1 < p->count && lt_segment_sealable(s);
-        if (s->base <= after || s->base >= target || (s->synced_to >= s->write_at && !*rolled))
+        // One that begins at the target is empty, but may say that a gap is in front of it.
+        if (s->base <= after || s->base > target || (s->synced_to >= s->write_at && !*rolled))
             continue;
         int rc = *rolled ? lt_segment_map(s) : 0;
         if (rc == 0)

@@ -97,6 +97,8 @@ static int retain_move_begin(struct lt_partition *p, int64_t begin, size_t n) {
     p->releasing = true;
     int rc = lt_partition_note(p, atomic_load(&p->durable_end), begin);
     lt_unlock(&p->lock);
+    if (rc == 0) // without its topic the slot says nothing
+        rc = lt_manifest_sync(&p->mq->log->manifest);
     if (rc == 0)
         rc = lt_slots_sync(&p->mq->log->slots); // the law of release: before a file goes
     lt_lock(&p->lock);

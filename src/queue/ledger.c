@@ -153,7 +153,7 @@ int lt_ledger_behind(struct lt_ledger *l, const struct lt_segment *s, int64_t fr
         return rc == LEAT_ENOENT ? 0 : rc;
     int64_t end = s->base + (int64_t)(sheet->words.allocated / 8);
     for (int64_t offset = from; offset < end; offset++)
-        if (lt_sheet_load(sheet, offset).state != LT_WORD_UNTOUCHED)
+        if (offset >= *past && lt_sheet_load(sheet, offset).state != LT_WORD_UNTOUCHED)
             *past = offset + 1;
     if (l->count > before) { // opened for this alone
         lt_words_close(&sheet->words);

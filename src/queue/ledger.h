@@ -62,9 +62,9 @@ int lt_sheet_store_live(struct lt_sheet *sheet, int64_t offset, int state, uint3
 // lt_sheet_due_ms is the wall time that a word's not_before means.
 int64_t lt_sheet_due_ms(const struct lt_sheet *sheet, const struct lt_word *word);
 
-// lt_ledger_behind moves *past behind the last offset from `from` on that has a word in the sheet
-// of s: behind its records, these are of messages that were handed out and lost in a power cut.
-// Returns  LEAT_EIO, LEAT_ENOMEM. It ends what lt_ledger_open gave out.
+// lt_ledger_behind moves *past on, never back, behind the last offset from `from` on that has a
+// word in the sheet of s: behind its records, these are of messages that were handed out and lost
+// in a power cut. Returns  LEAT_EIO, LEAT_ENOMEM. It ends what lt_ledger_open gave out.
 int lt_ledger_behind(struct lt_ledger *l, const struct lt_segment *s, int64_t from, int64_t *past);
 
 // lt_ledger_sync_names makes the names of the words' files durable, if that is owed. Locks: none.
