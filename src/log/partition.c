@@ -10,9 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-// Segments in memory: how large the first is, and how many times larger the next ones are.
-enum { PARTITION_FIRST = 64 * 1024, PARTITION_GROWS = 4 };
-
 int lt_partition_init(struct lt_partition *p, leat_topic *t, int32_t number) {
     p->mq = t->mq;
     p->topic = t;
@@ -66,137 +63,8 @@ void lt_segment_path(char out[LT_PATH_MAX], const struct lt_partition *p, int64_
 
 // ---- append
 
-static int partition_make_dirs(struct lt_partition *p) {
-    leat *mq = p->mq;
-    char path[LT_PATH_MAX];
-    (void)snprintf(path, sizeof path, "%u", p->topic->id);
-    int rc = mq->os->mkdir(mq->os, mq->dir_fd, path, 0700);
-    if (rc == 0 || rc == -EEXIST) {
-        lt_partition_path(path, p);
-        rc = mq->os->mkdir(mq->os, mq->dir_fd, path, 0700);
-    }
-    if (rc == 0 || rc == -EEXIST)
-        return 0;
-    return lt_fail_os(rc, "creating %s/%s", mq->dir, path);
-}
-
-int lt_partition_table_room(struct lt_partition *p) {
-    if (p->count < p->room)
-        return 0;
-    struct lt_segment **has = p->segs == p->few ? NULL : p->segs;
-    size_t room = 2 * p->room;
-    struct lt_segment **grown = lt_resize(&p->mq->mem, has, room * sizeof(struct lt_segment *));
-    if (!grown)
-        return lt_fail_nomem();
-    if (!has)
-        memcpy(grown, p->few, sizeof p->few);
-    p->segs = grown;
-    p->room = room;
-    return 0;
-}
-
-// Where the records end: below the end by a gap only while the segment that states it is made.
-static int64_t partition_records_end(const struct lt_partition *p) {
-    if (p->count == 0)
-        return atomic_load_explicit(&p->begin, memory_order_relaxed);
-    const struct lt_segment *last = p->segs[p->count - 1];
-    return last->base + last->count;
-}
-
-// Takes the active segment away if no record was ever written to it: the next one has its base and
-// so its file name. Nobody reads it, because it has nothing to read.
-static void partition_drop_empty(struct lt_partition *p) {
-    struct lt_segment *s = p->count > 0 ? p->segs[p->count - 1] : NULL;
-    if (!s || s->count > 0 || s->rotten)
-        return;
-    if (p->mq->dir)
-        lt_partition_unlink(p, s->base); // if that fails the next create says why
-    p->count--;
-    lt_segment_drop(s);
-    // The active one again, should no other be made; but not in front of a gap: a reader would look
-    // for its offsets in there.
-    if (p->count > 0 &&
-        partition_records_end(p) == atomic_load_explicit(&p->end, memory_order_relaxed))
-        atomic_store_explicit(&p->segs[p->count - 1]->limit, LT_NEVER, memory_order_release);
-}
-
-// The wall clock's time; where things go by it, one that does not step while the store is open.
-static int64_t partition_time(const struct lt_partition *p, int64_t wall_ms) {
+int64_t lt_partition_time(const struct lt_partition *p, int64_t wall_ms) {
     return p->topic->goes_by_time ? lt_steady_ms(p->mq) : wall_ms;
-}
-
-// How large the next segment may get, with a batch of n bytes in it. used: bytes in the one before
-// it. In memory they grow with what the topic holds: what is reserved for each of many small topics
-// costs page tables, and where the kernel commits all that it reserves, memory. And such a segment
-// has a page more than a power of 2: else those of many topics, of which each is at about the same
-// place, would want the same few sets of the caches.
-static uint64_t partition_segment_size(const struct lt_partition *p, uint64_t n, uint64_t used) {
-    const uint64_t need = LT_SEGMENT_PAGE + n + LT_SEAL, most = (uint64_t)p->topic->segment_bytes;
-    const uint64_t before = used > LT_SEGMENT_PAGE ? used - LT_SEGMENT_PAGE : 0;
-    uint64_t size = p->mq->dir ? most : PARTITION_FIRST;
-    while (size < most && (size < need || size < PARTITION_GROWS * before))
-        size *= PARTITION_GROWS;
-    size = size + LT_SEGMENT_PAGE < most ? size + LT_SEGMENT_PAGE : most;
-    return size < need ? need : size; // a batch larger than a segment gets its own
-}
-
-static int partition_begin_segment(struct lt_partition *p, int64_t end, uint64_t n,
-                                   uint32_t reason) {
-    leat *mq = p->mq;
-    if (p->count > 0)
-        p->fields |= p->segs[p->count - 1]->fields;
-    partition_drop_empty(p);
-    struct lt_segment_head head = { .topic_id = p->topic->id,
-                                    .partition = (uint32_t)p->number,
-                                    .base = end,
-                                    .previous_end = partition_records_end(p),
-                                    .reason = end > partition_records_end(p) ? reason : 0,
-                                    .created_ms = lt_wall_ms(mq),
-                                    .incompatible = p->fields ? LT_INCOMPATIBLE_FIELDS : 0 };
-    memcpy(head.topic, p->topic->name, strlen(p->topic->name));
-    int rc = lt_partition_table_room(p);
-    if (rc == 0)
-        rc = lt_manifest_new_uid(&mq->log->manifest, &head.uid);
-    if (rc == 0 && mq->dir && p->count == 0)
-        rc = partition_make_dirs(p);
-    if (rc != 0)
-        return rc;
-    struct lt_segment *s;
-    uint64_t used = p->count > 0 ? p->segs[p->count - 1]->write_at : 0;
-    rc = lt_segment_create(mq, partition_segment_size(p, n, used), used, &head, &s);
-    if (rc != 0)
-        return rc;
-    s->appended_ms = partition_time(p, head.created_ms); // until there is a record
-    s->old_ms = lt_retain_old_ms(p, s->appended_ms);
-    if (p->count > 0)
-        lt_segment_push(p->segs[p->count - 1]);
-    if (p->count > 0)
-        atomic_store_explicit(&p->segs[p->count - 1]->limit, head.previous_end,
-                              memory_order_release);
-    p->segs[p->count++] = s;
-    p->dir_owed = mq->dir != NULL;
-    p->rolled = true;
-    return 0;
-}
-
-// Tells whether there may be a file of a segment with that base.
-static bool partition_has_file(const struct lt_partition *p, int64_t base) {
-    struct lt_os *os = p->mq->os;
-    char path[LT_PATH_MAX];
-    lt_segment_path(path, p, base, ".log");
-    int fd = os->open(os, p->mq->dir_fd, path, O_RDONLY, 0);
-    if (fd >= 0)
-        (void)os->close(os, fd);
-    return fd != -ENOENT;
-}
-
-// Closes the active segment to appends and begins the next at offset `end`, with room for a batch
-// of n bytes. reason: of a gap. A file that is left where that fails must not have records in front
-// of it beyond its base: an open would find them missing.
-static int partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason) {
-    int rc = partition_begin_segment(p, end, n, reason);
-    p->stray = rc != 0 && p->mq->dir && partition_has_file(p, end);
-    return rc;
 }
 
 // Tells whether a batch more is over what the topic keeps.
@@ -238,10 +106,9 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
                        p->number);
     if (p->count == 0 || p->stray || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||
         (batch->fields && !p->segs[p->count - 1]->fields) || // older code must not misread it
-        now_ms > p->segs[p->count - 1]->old_ms ||
-        partition_records_end(p) != offset) { // a roll has failed after it took an empty one away
+        now_ms > p->segs[p->count - 1]->old_ms) {
         p->fields |= batch->fields;
-        int rc = partition_roll(p, offset, batch->bytes, LT_GAP_LOST);
+        int rc = lt_partition_roll(p, offset, batch->bytes, LT_GAP_LOST);
         if (rc != 0)
             return rc;
     }
@@ -288,7 +155,7 @@ int lt_partition_skip_to(struct lt_partition *p, int64_t offset, uint32_t reason
             atomic_store(&p->segs[p->count - 1]->limit, end);
         atomic_store_explicit(&p->end, offset, memory_order_release); // as its owner will find it
     } else if (offset > end) {
-        rc = partition_roll(p, offset, 0, reason);
+        rc = lt_partition_roll(p, offset, 0, reason);
         if (rc == 0) {
             atomic_store_explicit(&p->end, offset, memory_order_release);
             lt_say(p->mq, LEAT_LOG_WARNING,
@@ -336,7 +203,7 @@ static bool partition_syncs_at_once(const struct lt_partition *p) {
 
 int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, leat_metadata *md) {
     int64_t ts = batch->count == 1 && batch->first ? batch->first->record->timestamp_ms : 0;
-    int64_t wall_ms = lt_wall_ms(p->mq), now_ms = partition_time(p, wall_ms);
+    int64_t wall_ms = lt_wall_ms(p->mq), now_ms = lt_partition_time(p, wall_ms);
     *md = (leat_metadata){ .topic = p->topic->name,
                            .partition = p->number,
                            .timestamp_ms = ts ? ts : wall_ms,
@@ -369,7 +236,7 @@ int lt_partition_append(struct lt_partition *p, const struct lt_batch *batch, le
 
 // ---- sync
 
-static int partition_sync_dirs(struct lt_partition *p) {
+int lt_partition_sync_dirs(struct lt_partition *p) {
     struct lt_manifest *m = &p->mq->log->manifest;
     char path[LT_PATH_MAX];
     lt_partition_path(path, p);
@@ -441,7 +308,7 @@ static int partition_pay_dirs(struct lt_partition *p, bool *lost) {
         return 0;
     p->dir_owed = false; // a segment made from here on owes its own
     lt_unlock(&p->lock);
-    int rc = partition_sync_dirs(p);
+    int rc = lt_partition_sync_dirs(p);
     lt_lock(&p->lock);
     p->dir_owed |= rc != 0;
     *lost = rc != 0 && lt_manifest_poisoned(&p->mq->log->manifest);

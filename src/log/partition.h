@@ -192,11 +192,29 @@ int lt_partition_note(struct lt_partition *p, int64_t durable_end, int64_t begin
 // below it any more. Segments that are below it as a whole are given back. Errors as above.
 int lt_partition_trim(struct lt_partition *p, int64_t before);
 
-// lt_partition_unlink removes the files of a segment that is gone, and queues' words beside it.
+// lt_partition_unlink removes the files of a segment that is gone, and queues' words beside it;
+// lt_partition_unlink_rest all but its own, which is another's by now.
 void lt_partition_unlink(struct lt_partition *p, int64_t base);
+void lt_partition_unlink_rest(struct lt_partition *p, int64_t base);
+
+// lt_partition_time is the wall clock's time; where things go by it, one that does not step while
+// the store is open.
+int64_t lt_partition_time(const struct lt_partition *p, int64_t wall_ms);
+
+// lt_partition_sync_dirs makes the names of its segments durable. Returns  LEAT_EIO, LEAT_ENOSPC.
+int lt_partition_sync_dirs(struct lt_partition *p);
+
+// ---- roll.c
 
 // lt_partition_table_room makes room for one more segment in the table. Locks: the partition's.
 int lt_partition_table_room(struct lt_partition *p);
+// lt_partition_roll closes the active segment to appends and begins the next at offset `end`, with
+// room for a batch of n bytes. reason: of a gap. Where it fails all is as before; but for a file
+// that may be left, `stray`: there must not be records in front of it beyond its base, or an open
+// would find them missing. Locks: the partition's; held over a sync where an empty segment that
+// states a gap makes room, once behind a power cut.
+// Returns  LEAT_ENOSPC, LEAT_EFULL, LEAT_EIO, LEAT_ENOMEM.
+int lt_partition_roll(struct lt_partition *p, int64_t end, uint64_t n, uint32_t reason);
 
 // lt_partition_remove drops the segments and their files, of a deleted topic.
 void lt_partition_remove(struct lt_partition *p);

@@ -267,8 +267,10 @@ static int recover_take(struct recover *r) {
     r->bad = rc == LEAT_ECORRUPT && !foreign;
     if (rc != 0)
         return r->bad ? 0 : rc;
-    bool follows =
-        base == r->end || r->jump || (head.previous_end == r->end && base - r->end <= LT_GAP_MAX);
+    // The log start may stand in the gap, when all in front of it is deleted.
+    bool behind_gap = head.previous_end == r->end ||
+                      (p->count == 0 && r->end == r->begin && head.previous_end < r->end);
+    bool follows = base == r->end || r->jump || (behind_gap && base - r->end <= LT_GAP_MAX);
     if (follows)
         rc = s->sealed ? 0 : lt_segment_scan(s);
     if (follows && rc == 0)

@@ -49,13 +49,10 @@ static int retain_unlink_words(const char *name, void *ctx) {
     return 0;
 }
 
-void lt_partition_unlink(struct lt_partition *p, int64_t base) {
+void lt_partition_unlink_rest(struct lt_partition *p, int64_t base) {
     leat *mq = p->mq;
     char path[LT_PATH_MAX];
     struct retain_leavings l = { .p = p };
-    // A file that cannot be removed is in nobody's way: its offsets are below the log start.
-    lt_segment_path(path, p, base, ".log");
-    (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
     lt_segment_path(path, p, base, ".idx");
     (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);
     (void)snprintf(l.prefix, sizeof l.prefix, "%020lld.q", (long long)base);
@@ -65,6 +62,14 @@ void lt_partition_unlink(struct lt_partition *p, int64_t base) {
         return;
     (void)mq->os->list(mq->os, fd, retain_unlink_words, &l);
     (void)mq->os->close(mq->os, fd);
+}
+
+void lt_partition_unlink(struct lt_partition *p, int64_t base) {
+    char path[LT_PATH_MAX];
+    // A file that cannot be removed is in nobody's way: its offsets are below the log start.
+    lt_segment_path(path, p, base, ".log");
+    (void)p->mq->os->unlink(p->mq->os, p->mq->dir_fd, path, false);
+    lt_partition_unlink_rest(p, base);
 }
 
 // How many segments in front have only records below floor.

@@ -256,10 +256,10 @@ static int segment_write_head(struct lt_segment *s, const struct lt_segment_head
 
 // Makes the file. Recovery sets aside what stands in the way, so one that is there was left by a
 // create or a drop that could not remove it: no record was ever in it.
-static int segment_make_file(struct lt_segment *s) {
+static int segment_make_file(struct lt_segment *s, const char *suffix) {
     leat *mq = s->mq;
     char path[LT_PATH_MAX];
-    lt_segment_file(path, s, ".log");
+    lt_segment_file(path, s, suffix);
     int fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (fd == -EEXIST && mq->os->unlink(mq->os, mq->dir_fd, path, false) == 0)
         fd = mq->os->open(mq->os, mq->dir_fd, path, O_RDWR | O_CREAT | O_EXCL, 0600);
@@ -269,15 +269,28 @@ static int segment_make_file(struct lt_segment *s) {
     return 0;
 }
 
+// Gives the file its name, which another may have.
+static int segment_name_file(struct lt_segment *s, const char *suffix, bool sure) {
+    struct lt_os *os = s->mq->os;
+    char from[LT_PATH_MAX], path[LT_PATH_MAX];
+    lt_segment_file(from, s, suffix);
+    lt_segment_file(path, s, ".log");
+    int rc = sure ? os->sync(os, s->fd, false) : 0;
+    if (rc == 0)
+        rc = os->rename(os, s->mq->dir_fd, from, path);
+    return rc == 0 ? 0 : lt_fail_os(rc, "creating %s/%s", s->mq->dir, path);
+}
+
 int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_segment_head *head,
-                      struct lt_segment **out) {
+                      enum lt_segment_how how, struct lt_segment **out) {
+    const char *suffix = how == LT_SEGMENT_PLAIN ? ".log" : ".log.new";
     struct lt_segment *s = segment_new(mq, size, head);
     if (!s)
         return LEAT_ENOMEM;
     s->uid = head->uid;
     s->created_ms = head->created_ms;
     s->fields = (head->incompatible & LT_INCOMPATIBLE_FIELDS) != 0;
-    int rc = s->in_file ? segment_make_file(s) : 0;
+    int rc = s->in_file ? segment_make_file(s, suffix) : 0;
     bool made = rc == 0 && s->in_file;
     bool spare = rc == 0 && !s->in_file && lt_spare_use(s, used);
     if (rc == 0)
@@ -286,12 +299,14 @@ int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_se
         lt_pages_begin(s, used);
     if (rc == 0)
         rc = segment_write_head(s, head);
+    if (rc == 0 && made && how != LT_SEGMENT_PLAIN)
+        rc = segment_name_file(s, suffix, how == LT_SEGMENT_SURE);
     if (rc == 0) {
         *out = s;
         return 0;
     }
     char path[LT_PATH_MAX];
-    lt_segment_file(path, s, ".log");
+    lt_segment_file(path, s, suffix);
     segment_free(s);
     if (made)
         (void)mq->os->unlink(mq->os, mq->dir_fd, path, false);

@@ -94,12 +94,18 @@ void lt_segment_file(char out[LT_PATH_MAX], const struct lt_segment *s, const ch
 // Returns  false if it is none.
 bool lt_segment_name(const char *name, int64_t *base);
 
+enum lt_segment_how {
+    LT_SEGMENT_PLAIN,   // a file that was there by its name was never of any use
+    LT_SEGMENT_INSTEAD, // a file by its name stays until it is whole
+    LT_SEGMENT_SURE     // and until it is on disk
+};
+
 // lt_segment_create makes a new segment with room for `size` bytes, one reference, its header
 // page written; in memory if the store is. used: bytes in the one before it, see lt_spare_use.
 // Returns  LEAT_ENOSPC, LEAT_EFULL (memory_max_bytes), LEAT_EIO, LEAT_ENOMEM: no file is left that
 // could be removed.
 int lt_segment_create(leat *mq, uint64_t size, uint64_t used, const struct lt_segment_head *head,
-                      struct lt_segment **out);
+                      enum lt_segment_how how, struct lt_segment **out);
 
 // lt_segment_open opens the file of a segment. *head: in topic_id, partition and base which one; on
 // return its header page. A sealed one is complete; the records of another, behind those that its

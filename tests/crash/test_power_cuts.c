@@ -138,3 +138,54 @@ Test(power_cuts, words_without_records_in_two_segments_are_no_words_of_new_messa
         ok(leat_close_all(mq, 0));
     }
 }
+
+// The records that were lost may be those that the log begins with.
+Test(power_cuts, a_log_start_that_stands_in_a_gap_is_no_damage) {
+    leat_queue_options o = { .topic = "t", .settle_acks = LEAT_ACKS_DISK };
+    int gaps = 0;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+        open_seed(seed);
+        ok(leat_queue_open(mq, "q", &o, &q));
+        send_and_settle(6);
+        cut(seed);
+        int64_t end = range().end;
+        gaps += end == 6;
+        send_n(2);
+        ok(leat_topic_delete_records(t, 0, end < 5 ? end : 5));
+        ok(leat_sync(mq));
+        leat_range before = range();
+        cut(seed);
+        cr_assert_eq(range().begin, before.begin, "seed %d", seed);
+        cr_assert_eq(range().end, before.end, "seed %d", seed);
+        ok(leat_close_all(mq, 0));
+    }
+    cr_assert_gt(gaps, 0);
+}
+
+// A gap that is durable is stated by an empty segment. When another takes its place, because the
+// first record needs one of its own, the gap is stated all the time.
+Test(power_cuts, a_gap_stays_when_another_segment_states_it) {
+    static char large[40000];
+    leat_queue_options o = { .topic = "small", .settle_acks = LEAT_ACKS_DISK };
+    const leat_topic_options small = { .segment_bytes = 16384 };
+    leat_range before, after;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+        open_seed(seed);
+        ok(leat_topic_open(mq, "small", &small, &t));
+        ok(leat_queue_open(mq, "q", &o, &q));
+        send_and_settle(1);
+        ok(leat_sync(mq));
+        send_and_settle(5);
+        cut(seed);
+        ok(leat_topic_open(mq, "small", NULL, &t));
+        ok(leat_sync(mq));
+        before = range();
+        cr_assert_eq(before.durable_end, 6, "seed %d", seed);
+        ok(leat_send(p, t, &(leat_record){ .value = { large, sizeof large } }, NULL));
+        cut(seed);
+        ok(leat_topic_open(mq, "small", NULL, &t));
+        after = range();
+        cr_assert_geq(after.end, before.end, "seed %d", seed);
+        ok(leat_close_all(mq, 0));
+    }
+}

@@ -20,7 +20,8 @@ static void open_store(int64_t memory_max_bytes) {
 
 static struct lt_segment *create(uint64_t size) {
     struct lt_segment *s;
-    ok(lt_segment_create(mq, size, size, &(struct lt_segment_head){ .uid = 1 }, &s));
+    ok(lt_segment_create(mq, size, size, &(struct lt_segment_head){ .uid = 1 }, LT_SEGMENT_PLAIN,
+                         &s));
     return s;
 }
 
