@@ -429,6 +429,22 @@ int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset) 
     return rc != 0 ? rc : found >= 0;
 }
 
+void lt_partition_run(struct lt_partition *p, int64_t from, int64_t to, int64_t *first,
+                      int64_t *past) {
+    *first = *past = to;
+    lt_lock(&p->lock);
+    size_t i = lt_partition_find(p, from);
+    while (i < p->count && p->segs[i]->count == 0)
+        i++;
+    if (i < p->count && p->segs[i]->base < to) {
+        const struct lt_segment *s = p->segs[i];
+        int64_t end = s->base + s->count;
+        *first = s->base > from ? s->base : from;
+        *past = end < to ? end : to;
+    }
+    lt_unlock(&p->lock);
+}
+
 int64_t lt_partition_bytes(struct lt_partition *p) {
     uint64_t sum = 0;
     lt_lock(&p->lock);

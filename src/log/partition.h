@@ -122,6 +122,11 @@ int lt_partition_offset_at(struct lt_partition *p, int64_t ts, int64_t *offset);
 // lt_partition_find returns the place of the first segment that has a record at or behind offset;
 // the number of segments: none has. Locks: the partition's.
 size_t lt_partition_find(const struct lt_partition *p, int64_t offset);
+// lt_partition_run finds the first of the offsets from..to-1, from < to, that stand in a segment
+// one behind the other: *first to *past-1; those in front of them are in a gap. None: both are
+// `to`. Locks: any below PARTITION.
+void lt_partition_run(struct lt_partition *p, int64_t from, int64_t to, int64_t *first,
+                      int64_t *past);
 // lt_partition_bytes_between tells how many bytes the records from..to-1 take up in the log,
 // framing included, without reading them: what is below begin or beyond the end counts nothing.
 // Locks: any below PARTITION. Returns  LEAT_EIO, LEAT_ENOMEM: of an index that had to be loaded.

@@ -172,14 +172,10 @@ int lt_queue_rejoin(leat_queue *q, struct lt_queue_part *part, int64_t offset,
 // Counts the offsets of from..to-1 that have no record: a power cut took them.
 static uint64_t admit_missing(struct lt_partition *p, int64_t from, int64_t to) {
     int64_t missing = 0;
-    lt_lock(&p->lock);
-    for (size_t i = 0; i < p->count && from < to; i++) { // from: of what is not looked at yet
-        int64_t base = p->segs[i]->base < to ? p->segs[i]->base : to;
-        int64_t past = p->segs[i]->base + p->segs[i]->count;
-        missing += base > from ? base - from : 0;
-        from = past > from ? past : from;
+    for (int64_t first, past; from < to; from = past) {
+        lt_partition_run(p, from, to, &first, &past);
+        missing += first - from;
     }
-    lt_unlock(&p->lock);
     return (uint64_t)missing;
 }
 

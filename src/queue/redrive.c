@@ -76,10 +76,14 @@ void lt_queue_occupy(leat_queue *q, struct lt_queue_part *part, int64_t offset) 
         lt_queue_drop_lease(q, lapsed);
     if (lt_backlog_hold(&part->backlog, offset))
         return;
-    int64_t tail = part->window.tail; // those in front stay: nobody took them yet
+    int64_t at = part->window.tail; // those in front stay: nobody took them yet
     (void)lt_window_touch_to(&part->window, offset + 1);
-    for (; tail < offset; tail++)
-        (void)lt_backlog_give_back(&part->backlog, tail);
+    for (int64_t first, past; at < offset; at = past) {
+        lt_partition_run(part->p, at, offset, &first, &past);
+        (void)lt_backlog_gap(&part->backlog, at, first); // allocates nothing below the tail
+        for (; first < past; first++)
+            (void)lt_backlog_give_back(&part->backlog, first);
+    }
 }
 
 // A message that is kept becomes available here, or waits for one of its group.

@@ -128,27 +128,27 @@ static int restore_segment(leat_queue *q, struct lt_queue_part *part, int64_t fr
     return rc;
 }
 
-// Lets the log go on behind the last message that was handed out: a power cut may take records and
-// leave their words, and an offset that somebody has seen must not name another record. Another
-// queue may have made the log go on already: then it is the segment before the last.
-static int restore_skip(struct lt_queue_part *part) {
+// Finds words that the slot does not know of, which a power cut may take back to what it was. *past
+// moves behind the last one from `touched` on: it may be of a message whose record is lost, too.
+// They are in the segments behind, or in the one in front, if another queue made the log go on
+// already.
+static int restore_behind(struct lt_queue_part *part, int64_t touched, int64_t *past) {
     struct lt_partition *p = part->p;
-    struct lt_segment *last[2] = { NULL, NULL };
-    int64_t past = 0, from[2];
     lt_lock(&p->lock);
-    for (size_t i = 0; i < 2 && i < p->count; i++) {
-        last[i] = p->segs[p->count - 1 - i];
-        from[i] = last[i]->base + last[i]->count;
-        lt_segment_keep(last[i]);
-    }
+    size_t i = lt_partition_find(p, touched), n = p->count;
     lt_unlock(&p->lock);
-    int rc = 0;
-    for (size_t i = 0; i < 2; i++) {
-        if (last[i] && rc == 0)
-            rc = lt_ledger_behind(&part->ledger, last[i], from[i], &past);
-        lt_segment_drop(last[i]);
+    i = i + 2 > n ? (n > 2 ? n - 2 : 0) : i;
+    for (int rc; i < n; i++) {
+        lt_lock(&p->lock);
+        struct lt_segment *s = p->segs[i];
+        lt_segment_keep(s);
+        lt_unlock(&p->lock);
+        rc = lt_ledger_behind(&part->ledger, s, touched > s->base ? touched : s->base, past);
+        lt_segment_drop(s);
+        if (rc != 0)
+            return rc;
     }
-    return rc == 0 ? lt_partition_skip_to(p, past, LT_GAP_LOST) : rc;
+    return 0;
 }
 
 static int restore_part(leat_queue *q, struct lt_queue_part *part) {
@@ -165,6 +165,12 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     int64_t touched = part->slot ? part->slot->values[1] : 0;
     head = head < begin ? begin : head > end ? end : head;
     touched = touched < head ? head : touched > end ? end : touched;
+    int64_t past = 0;
+    rc = restore_behind(part, touched, &past);
+    if (rc != 0)
+        return rc;
+    if (past > touched)
+        touched = past < end ? past : end;
     lt_window_init(&part->window, &q->mq->mem, head);
     if (lt_window_reserve(&part->window, touched) != 0)
         return lt_fail_nomem();
@@ -172,7 +178,8 @@ static int restore_part(leat_queue *q, struct lt_queue_part *part) {
     for (int64_t at = head; rc == 0 && at < touched;)
         rc = restore_segment(q, part, at, touched, &at);
     lt_queue_tell_head(part);
-    return rc == 0 ? restore_skip(part) : rc;
+    // An offset that somebody has seen must not name another record.
+    return rc == 0 ? lt_partition_skip_to(part->p, past, LT_GAP_LOST) : rc;
 }
 
 int lt_queue_restore_state(leat_queue *q) {

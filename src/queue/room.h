@@ -10,7 +10,8 @@
 //     has exactly one lease that is not lapsed. A lapsed lease's offset is available.
 //  2. The delivery count is stored before the message is handed out.
 //  3. DEAD is stored only after the copy in the dead-letter queue is durable.
-//  4. touched (slot) is at or behind every offset whose word is not 0.
+//  4. touched (slot) is at or behind every offset whose word is not 0; after a power cut, which may
+//     take the slot back, an open looks for words behind it.
 //  5. No lease stands below the head, but those of moves that are at work.
 //  6. Which messages are available, held or over is asked and changed through the backlog only; of
 //     the window in it head and tail are read. What makes one over is followed by lt_queue_turns.

@@ -189,3 +189,51 @@ Test(power_cuts, a_gap_stays_when_another_segment_states_it) {
         ok(leat_close_all(mq, 0));
     }
 }
+
+static uint64_t peeked(int state) {
+    leat_message m[16];
+    int n = leat_queue_peek(q, state, 0, m, 16);
+    cr_assert_geq(n, 0);
+    for (int i = 0; i < n; i++)
+        ok(leat_message_release(mq, &m[i]));
+    return (uint64_t)n;
+}
+
+static void counts_are_what_is_there(int seed, const char *when) {
+    leat_queue_stats s;
+    ok(leat_queue_get_stats(q, &s, sizeof s));
+    cr_assert_eq(s.available, peeked(LEAT_AVAILABLE), "seed %d, %s", seed, when);
+    cr_assert_eq(s.kept, peeked(LEAT_IS_DEAD), "seed %d, %s", seed, when);
+}
+
+// A cut may take what says how far a queue has come, and leave what it says of each message.
+Test(power_cuts, words_that_outlive_their_slot_are_believed_at_once) {
+    leat_message m[8];
+    int kept = 0;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+        open_seed(seed);
+        ok(leat_queue_open(mq, "first", &(leat_queue_options){ .topic = "t" }, &q));
+        send_and_settle(1); // the first receive of a run syncs the slots
+        ok(leat_queue_open(mq, "q", &(leat_queue_options){ .topic = "t" }, &q));
+        send_n(7);
+        ok(leat_sync(mq));
+        gives(8, leat_queue_receive(q, 0, m, 8));
+        for (int i = 0; i < 8; i++)
+            ok(i % 2 ? leat_queue_reject(q, &m[i], NULL) : leat_queue_ack(q, &m[i]));
+        cut(seed);
+        ok(leat_queue_open(mq, "q", NULL, &q));
+        counts_are_what_is_there(seed, "after the cut");
+        uint64_t left = peeked(LEAT_AVAILABLE);
+        kept += peeked(LEAT_IS_DEAD) > 0;
+        gives(left > 0, leat_queue_receive(q, 0, m, 1));
+        leat *next;
+        ok(leat_crash(mq, LEAT_KILL, &next));
+        (void)leat_close_all(mq, 0);
+        mq = next;
+        ok(leat_queue_open(mq, "q", NULL, &q));
+        counts_are_what_is_there(seed, "after the kill");
+        cr_assert_eq(peeked(LEAT_AVAILABLE), left, "seed %d", seed);
+        ok(leat_close_all(mq, 0));
+    }
+    cr_assert_gt(kept, 0);
+}
