@@ -244,7 +244,7 @@ enum {
     LEAT_READ_ONLY = 2u,  // leat_open looks at a store without owning it, see there
     LEAT_MUST_EXIST = 4u, // open does not create
     LEAT_SKIP_ROT = 8u,   // what is damaged is left out, said to .log, and never touched
-    LEAT_ALTER = 16u,     // queues: non-zero settings replace stored ones
+    LEAT_ALTER = 16u,     // topics, queues: non-zero settings replace stored ones, see there
     LEAT_CRASHABLE = 32u  // keeps what leat_crash (leat_test.h) needs: for tests, not for speed
 };
 enum { LEAT_WRITE_MAPPED = 1, LEAT_WRITE_PWRITE = 2 }; // .write; 0: by file system
@@ -410,7 +410,7 @@ enum {
 };
 
 typedef struct {
-    uint32_t flags;              // LEAT_MUST_EXIST
+    uint32_t flags;              // LEAT_MUST_EXIST, LEAT_ALTER
     int32_t partitions;          // 0: 1; at most 1,024
     int64_t segment_bytes;       // 0: 64 MiB (a queue's own topic in memory: 1 MiB); 16 KiB to
                                  // 4 GiB - 4 KiB. In memory the first ones have 68 KiB, then
@@ -448,11 +448,24 @@ typedef struct {
 // some 250 bytes for each id. Without a window ids are stored and nothing else. A move to a
 // dead-letter queue carries no id.
 //
+// LEAT_ALTER changes what a topic that exists keeps: those of retention_bytes, retention_records,
+// retention_ms, segment_ms, when_full and keep_until_consumed that are not 0, all at once in each
+// partition. LEAT_UNLIMITED, LEAT_FOREVER, 365 days and LEAT_ZERO take a bound away. The others are
+// compared, as all are of a queue's own topic, which is as its queue says; partitions grow by
+// leat_topic_grow. What is then to go goes before the call returns; what fails in that is for the
+// next look. The active segment, as always, waits for an append, also if it is too old for a new
+// segment_ms. If the wall clock was set since the open, and the topic went by no time until now,
+// what it has counts as sent now. The change lasts as a commit with LEAT_ACKS_LOG does; it is on
+// disk before anything goes.
+//
 // leat_topic_open opens the topic of that name, creating it if it is missing.
 // Returns  LEAT_EEXIST naming the field that differs, or if a queue over another topic has the
-//          name; LEAT_ENOENT (LEAT_MUST_EXIST); LEAT_EFULL at 65,535 topics; LEAT_ENOSPC, LEAT_EIO.
+//          name; LEAT_ENOENT (LEAT_MUST_EXIST); LEAT_EFULL at 65,535 topics; LEAT_EACCESS
+//          (read-only, if it is to be made or altered); LEAT_ENOSPC, LEAT_EIO, LEAT_EPOISONED:
+//          nothing changed.
 // Owns     *out belongs to the store; opening again gives the same handle.
 // Threads  [any]
+// Blocks   with LEAT_ALTER for syncs of what it lets go.
 LEAT_API int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o,
                              leat_topic **out);
 

@@ -266,7 +266,7 @@ int lt_topic_set_dedup_window(leat_topic *t, int64_t window_ms) {
     if (t->dedup_window_ms == window_ms)
         return 0;
     struct lt_dedup *before = t->dedup, *d = before ? before : lt_dedup_new(t);
-    int rc = d ? lt_topic_note(t, t->partitions, window_ms) : LEAT_ENOMEM;
+    int rc = d ? lt_topic_note(t, t->partitions, window_ms, &t->keeps) : LEAT_ENOMEM;
     if (rc != 0) {
         if (!before)
             lt_dedup_free(d);

@@ -21,7 +21,7 @@ static int grow_locked(leat_topic *t, int32_t partitions) {
         return rc;
     rc = lt_groups_make_room(mq, t, partitions);
     if (rc == 0)
-        rc = lt_topic_note(t, partitions, t->dedup_window_ms);
+        rc = lt_topic_note(t, partitions, t->dedup_window_ms, &t->keeps);
     if (rc == 0)
         rc = lt_manifest_sync(&mq->log->manifest);
     if (rc != 0) {

@@ -9,6 +9,24 @@ static int64_t list_bytes(leat_topic *t) {
     return sum;
 }
 
+static leat_topic_info list_one(leat_topic *t) {
+    leat_topic_info info = { .name = t->name,
+                             .bytes = list_bytes(t),
+                             .dedup_window_ms = t->dedup_window_ms,
+                             .dedup_window_count = t->dedup_window_count,
+                             .partitions = t->partitions,
+                             .announce_on = t->announce_on };
+    lt_lock(&t->mq->log->table);
+    info.retention_bytes = t->keeps.bytes;
+    info.retention_records = t->keeps.records;
+    info.retention_ms = t->keeps.ms;
+    info.segment_ms = t->keeps.segment_ms;
+    info.when_full = t->keeps.when_full;
+    info.keep_until_consumed = t->keeps.until_consumed;
+    lt_unlock(&t->mq->log->table);
+    return info;
+}
+
 int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_one) {
     int rc = lt_enter(mq, LT_CALL_CB);
     if (rc == 0 && (size_of_one != sizeof(leat_topic_info) || (max > 0 && !out)))
@@ -20,18 +38,7 @@ int leat_topic_list(leat *mq, leat_topic_info *out, size_t max, size_t size_of_o
         if (atomic_load(&t->gone))
             continue;
         if (n < max)
-            out[n] = (leat_topic_info){ .name = t->name,
-                                        .bytes = list_bytes(t),
-                                        .retention_bytes = t->retention_bytes,
-                                        .retention_records = t->retention_records,
-                                        .retention_ms = t->retention_ms,
-                                        .segment_ms = t->segment_ms,
-                                        .dedup_window_ms = t->dedup_window_ms,
-                                        .dedup_window_count = t->dedup_window_count,
-                                        .partitions = t->partitions,
-                                        .when_full = t->when_full,
-                                        .announce_on = t->announce_on,
-                                        .keep_until_consumed = t->keep_until_consumed };
+            out[n] = list_one(t);
         n++;
     }
     return (int)n;

@@ -64,18 +64,17 @@ void lt_segment_path(char out[LT_PATH_MAX], const struct lt_partition *p, int64_
 // ---- append
 
 int64_t lt_partition_time(const struct lt_partition *p, int64_t wall_ms) {
-    return p->topic->goes_by_time ? lt_steady_ms(p->mq) : wall_ms;
+    return atomic_load_explicit(&p->topic->goes_by_time, memory_order_relaxed) ? lt_steady_ms(p->mq)
+                                                                               : wall_ms;
 }
 
 // Tells whether a batch more is over what the topic keeps.
 static bool partition_is_full(const struct lt_partition *p, const struct lt_batch *batch) {
-    const leat_topic *t = p->topic;
+    const struct lt_keeps *k = &p->keeps;
     int64_t records = atomic_load_explicit(&p->end, memory_order_relaxed) -
                       atomic_load_explicit(&p->begin, memory_order_relaxed);
-    return (t->retention_bytes != LEAT_UNLIMITED &&
-            p->bytes + (int64_t)batch->bytes > t->retention_bytes) ||
-           (t->retention_records != LEAT_UNLIMITED &&
-            records + batch->count > t->retention_records);
+    return (k->bytes != LEAT_UNLIMITED && p->bytes + (int64_t)batch->bytes > k->bytes) ||
+           (k->records != LEAT_UNLIMITED && records + batch->count > k->records);
 }
 
 static int partition_conflict(const struct lt_partition *p, int64_t expected, int64_t end,
@@ -101,7 +100,7 @@ static int partition_append_locked(struct lt_partition *p, const struct lt_batch
     int64_t offset = atomic_load_explicit(&p->end, memory_order_relaxed);
     if (batch->expected_end && *batch->expected_end != offset)
         return partition_conflict(p, *batch->expected_end, offset, md);
-    if (p->topic->when_full == LEAT_REJECT && partition_is_full(p, batch))
+    if (p->rejects && partition_is_full(p, batch))
         return lt_fail(LEAT_EFULL, "topic %s partition %d is at its retention", p->topic->name,
                        p->number);
     if (p->count == 0 || p->stray || !lt_segment_fits(p->segs[p->count - 1], batch->bytes) ||

@@ -31,6 +31,17 @@ struct lt_keeper {
     _Atomic int64_t floor; // its offsets from here on are not done; seq_cst, see `wanted`
 };
 
+// lt_keeps is what a topic was told to keep of each partition. It changes on a live topic, and the
+// numbers belong together: with one of before and one of after, retention would take what neither
+// lets go. So each partition has its own copy under its own lock.
+struct lt_keeps {
+    int64_t bytes, records; // LEAT_UNLIMITED: none
+    int64_t ms;             // LEAT_FOREVER: none
+    int64_t segment_ms;
+    int32_t when_full;
+    bool until_consumed;
+};
+
 struct lt_partition {
     leat *mq;
     leat_topic *topic;
@@ -50,6 +61,8 @@ struct lt_partition {
     bool dir_owed;      // directory entries are not synced
     bool stray;         // the next segment could not be begun, and its file may be there
     bool rolled;        // a segment was begun: see whether the oldest ones are to go
+    bool rejects;       // keeps.when_full is LEAT_REJECT: here, where an append looks anyway
+    bool has_due;       // `due` is an entry, and stays one; stored with the admin lock held, too
     uint64_t appended;  // records since the open
     int64_t bytes;      // of the records in its segments
     struct lt_segment *few[2];
@@ -69,10 +82,13 @@ struct lt_partition {
     struct lt_list dedup_ids; // guarded by the topic's dedup lock, as the next: see dedup.h
     int64_t dedup_from;       // ids of records below are not remembered
     int64_t slow_ms;          // by how much its time is behind the store's, see retain.c
+    int64_t dated_ms;         // when what is in rolled segments
+    int64_t dated_below;      // with a base below this counts as sent, see retain.c
+    struct lt_keeps keeps;    // as the topic's
     // Where consumers must be before retention can have the segment that it wants; LT_NEVER: none.
     // Stored under the lock before they are asked, read by them when they have moved (seq_cst).
     _Atomic int64_t wanted;
-    struct lt_due due;       // retention; an entry if the topic says retains_later
+    struct lt_due due;       // retention; an entry if has_due
     struct lt_cond released; // a release has ended; used with the lock
 };
 
@@ -177,6 +193,15 @@ int lt_partition_release(struct lt_partition *p, int64_t floor);
 void lt_partition_retain(struct lt_partition *p);
 int lt_retain_init(struct lt_partition *p);
 void lt_retain_fini(struct lt_partition *p);
+// lt_retain_ready makes what another setting needs, which can fail; lt_retain_alter makes it hold,
+// and redates what has the time of a wall clock that was set (stepped); or lt_retain_unready takes
+// it back. lt_retain_altered does at once what the new one says: on return nothing goes any more
+// that only the old one let go. Locks: admin held; for lt_retain_altered none.
+// Returns  LEAT_ENOMEM: nothing to take back.
+int lt_retain_ready(struct lt_partition *p, const struct lt_keeps *keeps);
+void lt_retain_unready(struct lt_partition *p, const struct lt_keeps *keeps);
+void lt_retain_alter(struct lt_partition *p, const struct lt_keeps *keeps, bool stepped);
+void lt_retain_altered(struct lt_partition *p);
 // lt_retain_set_time says, at an open, when the newest record was appended as far as is known.
 void lt_retain_set_time(struct lt_partition *p, int64_t newest_ms);
 

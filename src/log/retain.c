@@ -18,6 +18,10 @@
 // a queue by a keeper whose floor it moves on. When retention wants a segment that they hold back,
 // it says up to where (`wanted`); whoever gets past that makes it look again. The ids of a topic
 // with a dedup window are such a consumer: their records stay as long as they are remembered.
+//
+// Altered: a topic that did not go by time has segments with the time of the wall clock. If that
+// was set since the open, nobody knows when they were sent, and they count as sent at the change.
+// (One record that is under way just then may have that time yet, until the next one.)
 #include "log/partition.h"
 
 #include "log/dedup.h"
@@ -102,7 +106,8 @@ static int retain_move_begin(struct lt_partition *p, int64_t begin, size_t n) {
     p->releasing = true;
     int rc = lt_partition_note(p, atomic_load(&p->durable_end), begin);
     lt_unlock(&p->lock);
-    if (rc == 0) // without its topic the slot says nothing
+    // Without its topic the slot says nothing; and what was altered must not be to be kept again.
+    if (rc == 0)
         rc = lt_manifest_sync(&p->mq->log->manifest);
     if (rc == 0)
         rc = lt_slots_sync(&p->mq->log->slots); // the law of release: before a file goes
@@ -132,17 +137,22 @@ int lt_partition_release(struct lt_partition *p, int64_t floor) {
 
 // ---- what retention takes
 
+// When the last append to s was. Locks: the partition's.
+static int64_t retain_appended_ms(const struct lt_partition *p, const struct lt_segment *s) {
+    return s->base < p->dated_below ? p->dated_ms : s->appended_ms;
+}
+
 // Tells whether the last append to s is so long ago.
-static bool retain_is_past(const struct lt_segment *s, int64_t ms, int64_t now_ms) {
+static bool retain_is_past(const struct lt_partition *p, const struct lt_segment *s, int64_t ms,
+                           int64_t now_ms) {
     int64_t until_ms;
-    return !__builtin_add_overflow(s->appended_ms, ms, &until_ms) && until_ms <= now_ms;
+    return !__builtin_add_overflow(retain_appended_ms(p, s), ms, &until_ms) && until_ms <= now_ms;
 }
 
 // Tells whether that is as long as the topic keeps records.
 static bool retain_is_old(const struct lt_partition *p, const struct lt_segment *s,
                           int64_t now_ms) {
-    return p->topic->retention_ms != LEAT_FOREVER &&
-           retain_is_past(s, p->topic->retention_ms, now_ms);
+    return p->keeps.ms != LEAT_FOREVER && retain_is_past(p, s, p->keeps.ms, now_ms);
 }
 
 // The time by which the partition's segments are old. Locks: the partition's.
@@ -152,16 +162,15 @@ static int64_t retain_now_ms(const struct lt_partition *p) {
 
 // How many segments in front the topic need not keep. Locks: the partition's.
 static size_t retain_over(const struct lt_partition *p) {
-    const leat_topic *t = p->topic;
+    const struct lt_keeps *k = &p->keeps;
     int64_t end = atomic_load_explicit(&p->end, memory_order_relaxed), bytes = p->bytes;
     int64_t now_ms = retain_now_ms(p);
     size_t n = 0;
     while (n + 1 < p->count && !p->releasing) {
         bytes -= (int64_t)(p->segs[n]->write_at - LT_SEGMENT_PAGE);
-        bool over = (t->retention_bytes != LEAT_UNLIMITED && bytes >= t->retention_bytes) ||
-                    (t->retention_records != LEAT_UNLIMITED &&
-                     end - p->segs[n + 1]->base >= t->retention_records);
-        over = over && t->when_full == LEAT_DELETE_OLDEST;
+        bool over = (k->bytes != LEAT_UNLIMITED && bytes >= k->bytes) ||
+                    (k->records != LEAT_UNLIMITED && end - p->segs[n + 1]->base >= k->records);
+        over = over && k->when_full == LEAT_DELETE_OLDEST;
         if (!over && !retain_is_old(p, p->segs[n], now_ms))
             break; // without this segment less than the topic is to keep would be left
         n++;
@@ -176,14 +185,14 @@ static int64_t retain_wait_ms(const struct lt_partition *p, int64_t now_ms) {
     const leat_topic *t = p->topic;
     const struct lt_segment *s = p->count > 1 ? p->segs[0] : NULL;
     int64_t after_ms, wait_ms;
-    if (s && t->retention_ms != LEAT_FOREVER && !retain_is_past(s, t->retention_ms, now_ms))
-        after_ms = t->retention_ms;
-    else if (s && t->dedup_window_ms != 0 && !retain_is_past(s, t->dedup_window_ms, now_ms) &&
+    if (s && p->keeps.ms != LEAT_FOREVER && !retain_is_old(p, s, now_ms))
+        after_ms = p->keeps.ms;
+    else if (s && t->dedup_window_ms != 0 && !retain_is_past(p, s, t->dedup_window_ms, now_ms) &&
              retain_over(p) > 0)
         after_ms = t->dedup_window_ms;
     else
         return LEAT_FOREVER;
-    if (__builtin_add_overflow(s->appended_ms, after_ms, &wait_ms) ||
+    if (__builtin_add_overflow(retain_appended_ms(p, s), after_ms, &wait_ms) ||
         __builtin_sub_overflow(wait_ms, now_ms, &wait_ms))
         return LEAT_FOREVER;
     return wait_ms;
@@ -194,13 +203,12 @@ static int64_t retain_wait_ms(const struct lt_partition *p, int64_t now_ms) {
 static void retain_plan(struct lt_partition *p, bool failed) {
     leat *mq = p->mq;
     int64_t due_ns = LT_NEVER, wait_ms;
-    if (!p->topic->retains_later)
-        return;
     lt_lock(&p->lock);
     wait_ms = failed || p->releasing ? RETAIN_AGAIN_MS : retain_wait_ms(p, retain_now_ms(p));
     if (wait_ms != LEAT_FOREVER)
         due_ns = lt_add_ms(lt_now_ns(mq), wait_ms);
-    lt_due_set(mq, &p->due, due_ns);
+    if (p->has_due)
+        lt_due_set(mq, &p->due, due_ns);
     lt_unlock(&p->lock);
 }
 
@@ -220,20 +228,22 @@ static int64_t retain_consumers(struct lt_partition *p) {
     return floor;
 }
 
-// What is below may go. Locks: none.
-static int64_t retain_floor(struct lt_partition *p) {
-    int64_t floor = p->topic->keep_until_consumed ? retain_consumers(p) : INT64_MAX;
+// What is below may go. ask: the consumers. Locks: none.
+static int64_t retain_floor(struct lt_partition *p, bool ask) {
+    int64_t floor = ask ? retain_consumers(p) : INT64_MAX;
     int64_t ids = p->topic->dedup ? lt_dedup_floor(p) : INT64_MAX;
     return ids < floor ? ids : floor;
 }
 
 // Says what is to be consumed, or forgotten, before a segment can go, then looks whether it is: who
-// consumes first says so, then looks at `wanted`. Returns  false if nothing is to go.
-static bool retain_want(struct lt_partition *p) {
+// consumes first says so, then looks at `wanted`. *ask: whether consumers are to be asked.
+// Returns  false if nothing is to go.
+static bool retain_want(struct lt_partition *p, bool *ask) {
     lt_lock(&p->lock);
     bool over = retain_over(p) > 0;
-    if (p->topic->keep_until_consumed || p->topic->dedup)
-        atomic_store(&p->wanted, over ? p->segs[1]->base : LT_NEVER);
+    *ask = p->keeps.until_consumed;
+    bool waits = *ask || p->topic->dedup;
+    atomic_store(&p->wanted, over && waits ? p->segs[1]->base : LT_NEVER);
     lt_unlock(&p->lock);
     return over;
 }
@@ -241,12 +251,14 @@ static bool retain_want(struct lt_partition *p) {
 void lt_partition_retain(struct lt_partition *p) {
     int rc = 0;
     size_t n = 1;
-    while (n > 0 && rc == 0 && retain_want(p)) {
-        int64_t floor = retain_floor(p);
+    bool ask;
+    while (n > 0 && rc == 0 && retain_want(p, &ask)) {
+        int64_t floor = retain_floor(p, ask);
         lt_lock(&p->lock);
         size_t over = retain_over(p), free_of = retain_releasable(p, floor);
         n = over < free_of ? over : free_of;
-        if (n > 0)
+        bool asked = ask || !p->keeps.until_consumed; // else it was altered: ask first
+        if (n > 0 && asked)
             rc = retain_move_begin(p, p->segs[n]->base, n);
         lt_unlock(&p->lock);
     }
@@ -255,8 +267,8 @@ void lt_partition_retain(struct lt_partition *p) {
 
 void lt_log_retain(leat *mq) {
     for (leat_topic *t = lt_topic_next(mq->log, NULL); t; t = lt_topic_next(mq->log, t)) {
-        if (t->retention_bytes == LEAT_UNLIMITED && t->retention_records == LEAT_UNLIMITED &&
-            t->retention_ms == LEAT_FOREVER)
+        if (t->keeps.bytes == LEAT_UNLIMITED && t->keeps.records == LEAT_UNLIMITED &&
+            t->keeps.ms == LEAT_FOREVER)
             continue;
         for (int32_t i = 0; i < t->partitions; i++)
             lt_partition_retain(lt_topic_part(t, i));
@@ -268,20 +280,37 @@ static void retain_fall_due(leat *mq, struct lt_due *due) {
     lt_partition_retain(LT_CONTAINER(due, struct lt_partition, due));
 }
 
+// Tells whether something may go at another time than when a segment is rolled.
+static bool retain_goes_later(const leat_topic *t, const struct lt_keeps *k) {
+    bool bounded = k->bytes != LEAT_UNLIMITED || k->records != LEAT_UNLIMITED;
+    return k->ms != LEAT_FOREVER || k->until_consumed ||
+           (bounded && (t->dedup_window_ms != 0 || t->dedup_window_count != 0));
+}
+
+static void retain_set(struct lt_partition *p, const struct lt_keeps *keeps) {
+    p->keeps = *keeps;
+    p->rejects = keeps->when_full == LEAT_REJECT;
+    p->has_due |= retain_goes_later(p->topic, keeps);
+}
+
 int lt_retain_init(struct lt_partition *p) {
     atomic_init(&p->wanted, LT_NEVER);
     lt_list_init(&p->keepers);
-    return p->topic->retains_later ? lt_chore_init(p->mq, &p->due, retain_fall_due) : 0;
+    p->dated_below = INT64_MIN;
+    int rc = lt_retain_ready(p, &p->topic->keeps);
+    if (rc == 0)
+        retain_set(p, &p->topic->keeps);
+    return rc;
 }
 
 void lt_retain_fini(struct lt_partition *p) {
-    if (p->topic->retains_later)
+    if (p->has_due)
         lt_due_end(p->mq, &p->due);
 }
 
 int64_t lt_retain_old_ms(const struct lt_partition *p, int64_t born_ms) {
     int64_t old_ms;
-    return __builtin_add_overflow(born_ms, p->topic->segment_ms, &old_ms) ? INT64_MAX : old_ms;
+    return __builtin_add_overflow(born_ms, p->keeps.segment_ms, &old_ms) ? INT64_MAX : old_ms;
 }
 
 void lt_retain_set_time(struct lt_partition *p, int64_t newest_ms) {
@@ -289,6 +318,51 @@ void lt_retain_set_time(struct lt_partition *p, int64_t newest_ms) {
     if (!__builtin_sub_overflow(lt_steady_ms(p->mq), newest_ms, &ahead_ms) &&
         ahead_ms > RETAIN_AHEAD_MS)
         p->slow_ms = ahead_ms;
+}
+
+// ---- altered
+
+int lt_retain_ready(struct lt_partition *p, const struct lt_keeps *keeps) {
+    if (p->has_due || !retain_goes_later(p->topic, keeps))
+        return 0;
+    return lt_chore_init(p->mq, &p->due, retain_fall_due);
+}
+
+void lt_retain_unready(struct lt_partition *p, const struct lt_keeps *keeps) {
+    if (!p->has_due && retain_goes_later(p->topic, keeps))
+        lt_due_end(p->mq, &p->due);
+}
+
+// Of the segments that are there only the active one takes records: its own time may be put right.
+// Others are read without the lock while they are sealed.
+static void retain_redate(struct lt_partition *p, struct lt_segment *active) {
+    active->appended_ms = lt_steady_ms(p->mq);
+    p->dated_below = active->base;
+    p->dated_ms = retain_now_ms(p);
+}
+
+void lt_retain_alter(struct lt_partition *p, const struct lt_keeps *keeps, bool stepped) {
+    lt_lock(&p->lock);
+    const int64_t before_ms = p->keeps.segment_ms;
+    retain_set(p, keeps);
+    if (stepped && p->count > 0)
+        retain_redate(p, p->segs[p->count - 1]);
+    for (size_t i = 0; i < p->count; i++) {
+        struct lt_segment *s = p->segs[i];
+        if (stepped)
+            s->old_ms = lt_retain_old_ms(p, lt_steady_ms(p->mq));
+        else if (s->old_ms != INT64_MAX)
+            s->old_ms = lt_retain_old_ms(p, s->old_ms - before_ms);
+    }
+    lt_unlock(&p->lock);
+}
+
+void lt_retain_altered(struct lt_partition *p) {
+    lt_lock(&p->lock);
+    while (p->releasing) // by what it was told before
+        lt_cond_wait(&p->released, &p->lock);
+    lt_unlock(&p->lock);
+    lt_partition_retain(p);
 }
 
 // ---- what consumers say

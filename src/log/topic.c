@@ -43,20 +43,11 @@ int lt_topic_alive(const leat_topic *t) {
 
 static void topic_set(leat_topic *t, const leat_topic_options *o) {
     t->segment_bytes = o->segment_bytes;
-    t->retention_bytes = o->retention_bytes;
-    t->retention_records = o->retention_records;
-    t->when_full = o->when_full;
-    t->segment_ms = o->segment_ms;
-    t->retention_ms = o->retention_ms;
-    t->keep_until_consumed = o->keep_until_consumed == 1;
     t->dedup_window_ms = o->dedup_window_ms;
     t->dedup_window_count = o->dedup_window_count;
-    t->goes_by_time = t->retention_ms != LEAT_FOREVER || t->segment_ms != LT_SEGMENT_MS_MAX ||
-                      t->dedup_window_ms != 0;
-    t->retains_later =
-        t->retention_ms != LEAT_FOREVER || t->keep_until_consumed ||
-        ((t->dedup_window_ms != 0 || t->dedup_window_count != 0) &&
-         (t->retention_bytes != LEAT_UNLIMITED || t->retention_records != LEAT_UNLIMITED));
+    lt_keeps_set(&t->keeps, o);
+    t->tells_heads = t->keeps.until_consumed;
+    t->goes_by_time = lt_keeps_by_time(&t->keeps) || t->dedup_window_ms != 0;
 }
 
 static void topic_free(leat_topic *t) {
@@ -131,7 +122,7 @@ static int topic_enter(struct lt_log *log, leat_topic *t, bool fresh) {
         goto out;
     rc = lt_map_put(&log->topic_ids, &t->id, sizeof t->id, t);
     if (rc == 0 && fresh)
-        rc = lt_topic_note(t, t->partitions, t->dedup_window_ms);
+        rc = lt_topic_note(t, t->partitions, t->dedup_window_ms, &t->keeps);
     if (rc == 0)
         lt_list_push_back(&log->all, &t->node);
     else
@@ -357,12 +348,21 @@ int lt_log_close(leat *mq) {
 
 // ---- public
 
+// Returns  1: it was altered.
+static int topic_open_again(leat_topic *t, const leat_topic_options *asked) {
+    if (!asked)
+        return 0;
+    // A queue's own topic is as its queue says.
+    bool alter = (asked->flags & LEAT_ALTER) && !t->owned;
+    return alter ? lt_topic_alter(t, asked) : lt_topic_same(t, asked);
+}
+
 static int topic_open_locked(leat *mq, const char *name, const leat_topic_options *asked,
                              const leat_topic_options *full, leat_topic **out) {
     leat_topic *t = lt_topic_find(mq, name);
     if (t) {
-        int rc = lt_topic_same(t, asked);
-        if (rc == 0)
+        int rc = topic_open_again(t, asked);
+        if (rc >= 0)
             *out = t;
         return rc;
     }
@@ -393,7 +393,9 @@ int leat_topic_open(leat *mq, const char *name, const leat_topic_options *o, lea
     lt_lock(&mq->log->admin);
     rc = topic_open_locked(mq, name, o, &full, out);
     lt_unlock(&mq->log->admin);
-    return lt_end(mq, rc);
+    if (rc > 0)
+        lt_topic_altered(*out);
+    return lt_end(mq, rc > 0 ? 0 : rc);
 }
 
 int lt_topic_destroy(leat_topic *t) {

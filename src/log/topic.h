@@ -21,10 +21,9 @@ struct leat_topic {
     uint32_t id;
     // Stored with release when those below are ready; only grows.
     _Atomic int32_t partitions;
-    int32_t when_full;
-    bool keep_until_consumed;
-    atomic_bool goes_by_time;       // segment_ms is not the default, or something else is by time
-    bool retains_later;             // not only when a segment is rolled
+    // segment_ms is not the default, or something else is by time; or was: once set it stays.
+    atomic_bool goes_by_time;
+    atomic_bool tells_heads;        // keeps.until_consumed, for queues over it (relaxed)
     bool owned;                     // by the queue of its name
     struct lt_dedup *_Atomic dedup; // NULL: there was no window yet, or the store is read-only
     atomic_bool gone;               // deleted; set once, under the lock of each partition in turn
@@ -32,11 +31,12 @@ struct leat_topic {
     struct lt_partition first; // partition 0: where it is, is known without a look
     struct lt_stretch others;  // struct lt_partition, see lt_topic_part
     int64_t segment_bytes;
-    int64_t retention_bytes, retention_records; // LEAT_UNLIMITED: none
+    // What its partitions keep, each with a copy of its own: see lt_topic_alter. Stored under the
+    // log's admin and table locks, read under either.
+    struct lt_keeps keeps;
     _Atomic int queues;  // that stand over it; stored under the log's admin lock, read anywhere
     struct lt_bell bell; // rung at appends that somebody armed for
     struct lt_node node; // in the log's `all`
-    int64_t segment_ms, retention_ms; // LEAT_FOREVER: none
     // Of an owned topic changed under the log's admin lock, read anywhere; the others never change.
     _Atomic int64_t dedup_window_ms; // 0: none
     int64_t dedup_window_count;      // 0: none
@@ -97,9 +97,22 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
 int lt_topic_read_note(leat *mq, const struct lt_note *note, char name[250],
                        leat_topic_options *full);
 bool lt_topic_note_owned(const struct lt_note *note);
-// lt_topic_note writes what the topic is, with that many partitions and that window, into the
-// manifest.
-int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms);
+// lt_topic_note writes what the topic is, with that many partitions, that window and that to keep,
+// into the manifest.
+int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms,
+                  const struct lt_keeps *keeps);
+// lt_keeps_set takes from options what is not 0.
+void lt_keeps_set(struct lt_keeps *k, const leat_topic_options *o);
+// lt_keeps_by_time tells whether something of it goes by time.
+static inline bool lt_keeps_by_time(const struct lt_keeps *k) {
+    return k->ms != LEAT_FOREVER || k->segment_ms != LT_SEGMENT_MS_MAX;
+}
+// lt_topic_alter changes what a topic keeps to what was asked and is not 0: see topic_alter.c. Then
+// lt_topic_altered does what follows of it. Locks: admin held; for lt_topic_altered none.
+// Returns  1; 0: it is that already. LEAT_EEXIST, which names what differs and does not change;
+//          LEAT_EACCESS, LEAT_ENOMEM, as lt_manifest_note: nothing changed.
+int lt_topic_alter(leat_topic *t, const leat_topic_options *asked);
+void lt_topic_altered(leat_topic *t);
 // lt_topic_set_dedup_window changes how long the ids of an owned topic are remembered, 0: not at
 // all; for what is sent from now on: in dedup.c. Locks: admin held.
 // Returns  as lt_manifest_note: nothing changed.
@@ -118,9 +131,11 @@ void lt_topic_drop_parts(leat_topic *t, int32_t partitions);
 int lt_topic_destroy(leat_topic *t);
 // lt_topic_check_options checks the options and fills in the defaults.
 int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out);
-// lt_topic_same compares what was asked, which may be NULL, with what the topic is.
+// lt_topic_same compares what was asked with what the topic is, lt_topic_same_made only what never
+// changes but by calls of its own. Locks: admin held.
 // Returns  LEAT_EEXIST, which names the field that differs.
 int lt_topic_same(const leat_topic *t, const leat_topic_options *asked);
+int lt_topic_same_made(const leat_topic *t, const leat_topic_options *asked);
 // lt_topic_partition returns partition n, or NULL with LEAT_ERANGE as the last error's text.
 struct lt_partition *lt_topic_partition(leat_topic *t, int64_t n);
 // lt_topic_alive is 0, or LEAT_EGONE with its text.

@@ -40,17 +40,18 @@ int lt_topic_write_note(struct lt_manifest *m, uint32_t id, const char *name,
     return lt_manifest_note(m, LT_NOTE_TOPIC, id, body, SETTINGS_HEAD + n + 1 + more);
 }
 
-int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms) {
+int lt_topic_note(const leat_topic *t, int32_t partitions, int64_t dedup_window_ms,
+                  const struct lt_keeps *keeps) {
     const leat_topic_options o = { .partitions = partitions,
                                    .segment_bytes = t->segment_bytes,
-                                   .retention_bytes = t->retention_bytes,
-                                   .retention_records = t->retention_records,
-                                   .segment_ms = t->segment_ms,
-                                   .retention_ms = t->retention_ms,
+                                   .retention_bytes = keeps->bytes,
+                                   .retention_records = keeps->records,
+                                   .segment_ms = keeps->segment_ms,
+                                   .retention_ms = keeps->ms,
                                    .dedup_window_ms = dedup_window_ms,
                                    .dedup_window_count = t->dedup_window_count,
-                                   .keep_until_consumed = t->keep_until_consumed,
-                                   .when_full = t->when_full,
+                                   .keep_until_consumed = keeps->until_consumed,
+                                   .when_full = keeps->when_full,
                                    .announce_on = t->announce_on };
     return lt_topic_write_note(&t->mq->log->manifest, t->id, t->name, &o, t->owned);
 }
@@ -141,7 +142,7 @@ int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out
     int rc = lt_check_reserved("topic options", out->reserved, 8);
     if (rc != 0)
         return rc;
-    if (out->flags & ~(uint32_t)LEAT_MUST_EXIST)
+    if (out->flags & ~(uint32_t)(LEAT_MUST_EXIST | LEAT_ALTER))
         return lt_fail(LEAT_EINVAL, "topic options: unknown flags %#x", out->flags);
     if (out->partitions == 0)
         out->partitions = 1;
@@ -161,6 +162,21 @@ int lt_topic_check_options(const leat_topic_options *in, leat_topic_options *out
     return rc != 0 ? rc : lt_dedup_check(out);
 }
 
+void lt_keeps_set(struct lt_keeps *k, const leat_topic_options *o) {
+    if (o->retention_bytes)
+        k->bytes = o->retention_bytes;
+    if (o->retention_records)
+        k->records = o->retention_records;
+    if (o->retention_ms)
+        k->ms = o->retention_ms;
+    if (o->segment_ms)
+        k->segment_ms = o->segment_ms;
+    if (o->when_full)
+        k->when_full = o->when_full;
+    if (o->keep_until_consumed)
+        k->until_consumed = o->keep_until_consumed == 1;
+}
+
 // Tells whether a setting that was asked for is the one that is.
 static int settings_same(const leat_topic *t, const char *field, int64_t asked, int64_t is) {
     if (asked == 0 || asked == is)
@@ -177,30 +193,32 @@ static int settings_same_channel(const leat_topic *t, const char *asked) {
                    asked);
 }
 
-int lt_topic_same(const leat_topic *t, const leat_topic_options *asked) {
-    if (!asked)
-        return 0;
+int lt_topic_same_made(const leat_topic *t, const leat_topic_options *asked) {
     int rc = settings_same(t, "partitions", asked->partitions, t->partitions);
     if (rc == 0)
         rc = settings_same(t, "segment_bytes", asked->segment_bytes, t->segment_bytes);
-    if (rc == 0)
-        rc = settings_same(t, "retention_bytes", asked->retention_bytes, t->retention_bytes);
-    if (rc == 0)
-        rc = settings_same(t, "retention_records", asked->retention_records, t->retention_records);
-    if (rc == 0)
-        rc = settings_same(t, "segment_ms", asked->segment_ms, t->segment_ms);
-    if (rc == 0)
-        rc = settings_same(t, "retention_ms", asked->retention_ms, t->retention_ms);
-    if (rc == 0)
-        rc = settings_same(t, "keep_until_consumed", asked->keep_until_consumed,
-                           t->keep_until_consumed ? 1 : LEAT_ZERO);
     if (rc == 0)
         rc = settings_same(t, "dedup_window_ms", asked->dedup_window_ms,
                            t->dedup_window_ms ? t->dedup_window_ms : LEAT_ZERO);
     if (rc == 0)
         rc = settings_same(t, "dedup_window_count", asked->dedup_window_count,
                            t->dedup_window_count ? t->dedup_window_count : LEAT_ZERO);
-    if (rc == 0)
-        rc = settings_same(t, "when_full", asked->when_full, t->when_full);
     return rc != 0 ? rc : settings_same_channel(t, asked->announce_on);
+}
+
+int lt_topic_same(const leat_topic *t, const leat_topic_options *asked) {
+    const struct lt_keeps *k = &t->keeps;
+    int rc = lt_topic_same_made(t, asked);
+    if (rc == 0)
+        rc = settings_same(t, "retention_bytes", asked->retention_bytes, k->bytes);
+    if (rc == 0)
+        rc = settings_same(t, "retention_records", asked->retention_records, k->records);
+    if (rc == 0)
+        rc = settings_same(t, "segment_ms", asked->segment_ms, k->segment_ms);
+    if (rc == 0)
+        rc = settings_same(t, "retention_ms", asked->retention_ms, k->ms);
+    if (rc == 0)
+        rc = settings_same(t, "keep_until_consumed", asked->keep_until_consumed,
+                           k->until_consumed ? 1 : LEAT_ZERO);
+    return rc != 0 ? rc : settings_same(t, "when_full", asked->when_full, k->when_full);
 }

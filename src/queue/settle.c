@@ -25,8 +25,12 @@ static int settle_find(leat_queue *q, uint64_t receipt, struct lt_lease **lease)
 
 void lt_queue_tell_head(struct lt_queue_part *part) {
     int64_t head = part->window.head;
-    if (!part->p->topic->keep_until_consumed)
+    if (!atomic_load_explicit(&part->p->topic->tells_heads, memory_order_relaxed)) {
+        // Nobody waits for it until the topic is altered, and then it is there. If it moves at that
+        // very moment, the place before may be seen until its next move, or retention's next look.
+        atomic_store_explicit(&part->keeper.floor, head, memory_order_relaxed);
         return;
+    }
     int64_t before = atomic_exchange(&part->keeper.floor, head);
     lt_partition_consumed(part->p, before, head);
 }

