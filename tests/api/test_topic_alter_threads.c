@@ -65,6 +65,7 @@ Test(topic_alter_threads, no_mix_of_two_settings_is_ever_seen) {
     leat_topic_options o = { .partitions = PARTITIONS, .segment_bytes = 16384 };
     leat_range r;
     ok(fixture_open(NULL, &so, &o, NULL));
+    atomic_store(&over, false);
     for (int i = 0; i < SENDERS; i++)
         cr_assert_eq(pthread_create(&sender[i], NULL, send_all, NULL), 0);
     for (int i = 0; i < ALTERERS; i++)
@@ -136,5 +137,48 @@ Test(topic_alter_threads, what_a_queue_and_a_group_have_not_done_with_stays) {
         cr_assert_eq(pthread_join(alterer[i], NULL), 0);
     cr_assert(!atomic_load(&wrong));
     cr_assert(taken == SENDERS * RECORDS && read == SENDERS * RECORDS);
+    ok(leat_close_all(mq, 0));
+}
+
+enum { KEPT = 1000 };
+
+// The one keeps a thousand records, the other what was not consumed, which is all.
+static void *alter_who_is_asked(void *arg) {
+    for (int i = 0; !atomic_load(&over); i++) {
+        leat_topic *same;
+        leat_topic_options o = { .flags = LEAT_ALTER };
+        o.keep_until_consumed = i % 2 ? LEAT_ZERO : 1;
+        o.retention_records = i % 2 ? KEPT : 3;
+        if (leat_topic_open(mq, "t", &o, &same) != 0)
+            atomic_store(&wrong, true);
+    }
+    return arg;
+}
+
+Test(topic_alter_threads, consumers_are_asked_before_anything_goes_by_a_bound_that_asks_them,
+     .init = make_root, .fini = drop_root) {
+    pthread_t sender[SENDERS], alterer[ALTERERS];
+    leat_options so = { .acks = LEAT_ACKS_LOG };
+    leat_topic_options o = { .partitions = PARTITIONS, .segment_bytes = 16384 };
+    leat_consumer *c;
+    leat_range r;
+    ok(fixture_open(dir, &so, &o, NULL)); // where the note is synced between asking and taking
+    ok(leat_consumer_open(mq, "g", NULL, &c));
+    ok(leat_consumer_subscribe(c, "t")); // and commits nothing
+    atomic_store(&over, false);
+    for (int i = 0; i < SENDERS; i++)
+        cr_assert_eq(pthread_create(&sender[i], NULL, send_all, NULL), 0);
+    for (int i = 0; i < ALTERERS; i++)
+        cr_assert_eq(pthread_create(&alterer[i], NULL, alter_who_is_asked, NULL), 0);
+    for (int i = 0; i < SENDERS; i++)
+        cr_assert_eq(pthread_join(sender[i], NULL), 0);
+    atomic_store(&over, true);
+    for (int i = 0; i < ALTERERS; i++)
+        cr_assert_eq(pthread_join(alterer[i], NULL), 0);
+    cr_assert(!atomic_load(&wrong));
+    for (int32_t i = 0; i < PARTITIONS; i++) {
+        ok(leat_topic_range(t, i, &r));
+        cr_assert(r.end - r.begin >= KEPT, "%d to %d", (int)r.begin, (int)r.end);
+    }
     ok(leat_close_all(mq, 0));
 }
