@@ -455,8 +455,8 @@ typedef struct {
 // leat_topic_grow. What is then to go goes before the call returns; what fails in that is for the
 // next look. The active segment, as always, waits for an append, also if it is too old for a new
 // segment_ms. If the wall clock was set since the open, and the topic went by no time until now,
-// what it has counts as sent now. The change lasts as a commit with LEAT_ACKS_LOG does; it is on
-// disk before anything goes.
+// what it has counts as sent now. The change lasts as a commit with LEAT_ACKS_LOG does (leat_sync
+// makes it survive power loss); it is on disk before anything goes by it.
 //
 // leat_topic_open opens the topic of that name, creating it if it is missing.
 // Returns  LEAT_EEXIST naming the field that differs, or if a queue over another topic has the

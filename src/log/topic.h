@@ -32,7 +32,7 @@ struct leat_topic {
     struct lt_stretch others;  // struct lt_partition, see lt_topic_part
     int64_t segment_bytes;
     // What its partitions keep, each with a copy of its own: see lt_topic_alter. Stored under the
-    // log's admin and table locks, read under either.
+    // log's admin and table locks, read under either, or while the store is opened.
     struct lt_keeps keeps;
     _Atomic int queues;  // that stand over it; stored under the log's admin lock, read anywhere
     struct lt_bell bell; // rung at appends that somebody armed for

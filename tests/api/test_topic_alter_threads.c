@@ -182,3 +182,40 @@ Test(topic_alter_threads, consumers_are_asked_before_anything_goes_by_a_bound_th
     }
     ok(leat_close_all(mq, 0));
 }
+
+static void *alter_what_there_is(void *arg) {
+    for (int i = 0; !atomic_load(&over); i++) {
+        leat_topic *any;
+        leat_topic_options o = { .flags = LEAT_ALTER, .retention_records = 1 + i % 20 };
+        o.retention_ms = i % 2 ? LEAT_FOREVER : INT64_C(3600000);
+        if (leat_topic_open(mq, "t", &o, &any) != 0)
+            atomic_store(&wrong, true);
+    }
+    return arg;
+}
+
+Test(topic_alter_threads, a_topic_may_be_deleted_and_made_and_grown_meanwhile, .init = make_root,
+     .fini = drop_root) {
+    static const char value[8000];
+    pthread_t alterer[ALTERERS];
+    leat_options so = { .acks = LEAT_ACKS_LOG };
+    ok(fixture_open(dir, &so, NULL, NULL));
+    atomic_store(&over, false);
+    for (int i = 0; i < ALTERERS; i++)
+        cr_assert_eq(pthread_create(&alterer[i], NULL, alter_what_there_is, NULL), 0);
+    for (int round = 0; round < 40; round++) {
+        ok(leat_topic_open(mq, "t", NULL, &t));
+        ok(leat_topic_grow(t, 3));
+        for (int i = 0; i < 12; i++) {
+            leat_record r = { .value = { value, sizeof value },
+                              .to_partition = LEAT_PARTITION(i % 3) };
+            ok(leat_send(p, t, &r, NULL));
+        }
+        ok(leat_topic_delete(mq, "t"));
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < ALTERERS; i++)
+        cr_assert_eq(pthread_join(alterer[i], NULL), 0);
+    cr_assert(!atomic_load(&wrong));
+    ok(leat_close_all(mq, 0));
+}
