@@ -362,6 +362,18 @@ typedef struct {
 // Threads  [any] [cb]
 LEAT_API int leat_get_stats(leat *mq, leat_stats *s, size_t size_of_s);
 
+// leat_dump writes the whole state as text, for tests that fail and for classes: the store and its
+// clocks, topics with their partitions, groups with members and lags, producers, queues with what
+// is in flight, delayed or dead (the first 32 each), who listens to what, and all that is open. The
+// same state gives the same text, of lines: no addresses, times as ms from now, topics and handles
+// in the order of their making, the rest by name. Bytes of names that are no text are '?'. Where
+// others change it meanwhile, each part was true when it was looked at.
+// Returns  LEAT_EIO (write ended it); LEAT_ENOMEM: nothing was written. What a part cannot tell,
+//          for want of an index that cannot be read, is said in the text.
+// Owns     what write gets lives during the call. It gets all of it at once, and is a callback.
+// Threads  [any] [cb]
+LEAT_API int leat_dump(leat *mq, leat_write_fn write, void *ctx);
+
 // leat_run_due does what is due now: with LEAT_NO_THREADS that is left to this call and to those
 // that block.
 // Returns  how many things were done.

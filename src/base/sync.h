@@ -27,6 +27,7 @@ enum lt_rank {
     LT_RANK_TABLE,     // name tables of topics, groups and queues
     LT_RANK_GROUP,     // a consumer group: members and owners
     LT_RANK_QUEUE,     // one queue: windows, leases, words
+    LT_RANK_PRODUCERS, // which producers are open
     LT_RANK_PRODUCER,  // what a producer has accepted and not told the end of
     LT_RANK_TOLD,      // what of it is to be told, and what was
     LT_RANK_DEDUP,     // which ids a topic remembers

@@ -4,6 +4,7 @@
 #ifndef LT_LOG_LOG_H
 #define LT_LOG_LOG_H
 
+#include "base/text.h"
 #include "log/copy.h"
 #include "log/cursor.h"
 #include "log/partitioner.h"
@@ -19,6 +20,10 @@ int lt_log_close(leat *mq);
 
 // lt_log_count adds what the log counts to *s.
 void lt_log_count(leat *mq, leat_stats *s);
+
+// lt_log_dump tells what there is: topics, groups and producers. Locks: none.
+// Returns  LEAT_ENOMEM, LEAT_ECLOSED.
+int lt_log_dump(leat *mq, struct lt_text *text);
 
 // lt_futures_count counts the futures that were not released; lt_futures_free releases them.
 size_t lt_futures_count(leat *mq);

@@ -217,6 +217,9 @@ int leat_producer_open(leat *mq, const leat_producer_options *o, leat_producer *
                                   .forget = producer_forget_child,
                                   .owes = producer_child_owes };
     lt_child_add(mq, &p->child);
+    lt_lock(&mq->log->producers_lock);
+    lt_list_push_back(&mq->log->producers, &p->node);
+    lt_unlock(&mq->log->producers_lock);
     *out = p;
     return 0;
 }
@@ -289,6 +292,9 @@ int leat_producer_close(leat_producer *p, int64_t timeout_ms) {
         lost += producer_end(p, shut || !lt_stores(mq) ? LEAT_ECLOSED : LEAT_ETIMEDOUT);
     }
     lost += lt_direct_discard_all(p); // that a callback has opened meanwhile
+    lt_lock(&mq->log->producers_lock);
+    lt_list_remove(&p->node);
+    lt_unlock(&mq->log->producers_lock);
     lt_child_remove(mq, &p->child);
     lt_outbox_fini(p);
     producer_free(p);

@@ -118,6 +118,7 @@ struct leat_producer {
     int waiting;                // calls in line and holds, which are woken when some were told
     struct lt_due due;
     struct lt_errand errand;
+    struct lt_node node; // in the log's producers
 };
 
 // lt_producer_untold counts records with a callback that was not called.

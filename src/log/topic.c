@@ -255,6 +255,7 @@ static void log_free(leat *mq) {
     lt_map_fini(&log->topic_ids);
     lt_map_fini(&log->group_ids);
     log_free_names(mq);
+    lt_mutex_fini(&log->producers_lock);
     lt_mutex_fini(&log->future_lock);
     lt_spares_fini(mq);
     lt_mutex_fini(&log->table);
@@ -279,7 +280,11 @@ int lt_log_open(leat *mq, bool create) {
     rc = lt_mutex_init(&log->future_lock, LT_RANK_FUTURE);
     if (rc != 0)
         goto no_futures;
+    rc = lt_mutex_init(&log->producers_lock, LT_RANK_PRODUCERS);
+    if (rc != 0)
+        goto no_producers;
     lt_list_init(&log->futures);
+    lt_list_init(&log->producers);
     uint64_t seed = lt_chance_next(mq);
     lt_map_init(&log->topics, &mq->mem, seed);
     lt_map_init(&log->queue_names, &mq->mem, seed);
@@ -314,6 +319,8 @@ int lt_log_open(leat *mq, bool create) {
     return rc;
 no_sync:
     mq->log = NULL;
+    lt_mutex_fini(&log->producers_lock);
+no_producers:
     lt_mutex_fini(&log->future_lock);
 no_futures:
     lt_mutex_fini(&log->spares.lock);

@@ -61,20 +61,22 @@ struct lt_log {
     // then comes to nothing, take back; NULL while they are not open. Locks: admin held.
     int (*announce)(leat_topic *t);
     void (*unannounce)(leat_topic *t);
-    struct lt_map topics;        // name to leat_topic
-    struct lt_map topic_ids;     // id to leat_topic
-    struct lt_map queue_names;   // names taken by queues over other topics
-    struct lt_map groups;        // name to lt_group
-    struct lt_map group_ids;     // id to lt_group
-    struct lt_map names;         // of consumers, as given out in lags: kept until the store closes
-    struct lt_list all;          // every topic since open, deleted ones too
-    struct lt_mutex future_lock; // guards `futures`, each of them, and how many a parcel has
-    struct lt_list futures;      // leat_future that were not released
-    struct lt_due sync_due;      // an entry if there is a sync_interval_ms
-    atomic_bool small_pages;     // large ones are dear here; relaxed, it is about speed alone
-    atomic_bool sync_planned;    // something was stored since the last timed sync began (seq_cst)
-    atomic_flag cooling;         // a thread is in lt_log_cool; nobody waits for it
-    leat_topic *cool_next;       // where the next one goes on; that thread's
+    struct lt_map topics;      // name to leat_topic
+    struct lt_map topic_ids;   // id to leat_topic
+    struct lt_map queue_names; // names taken by queues over other topics
+    struct lt_map groups;      // name to lt_group
+    struct lt_map group_ids;   // id to lt_group
+    struct lt_map names;       // of consumers, as given out in lags: kept until the store closes
+    struct lt_list all;        // every topic since open, deleted ones too
+    struct lt_mutex producers_lock; // guards `producers`
+    struct lt_list producers;       // leat_producer that are open
+    struct lt_mutex future_lock;    // guards `futures`, each of them, and how many a parcel has
+    struct lt_list futures;         // leat_future that were not released
+    struct lt_due sync_due;         // an entry if there is a sync_interval_ms
+    atomic_bool small_pages;        // large ones are dear here; relaxed, it is about speed alone
+    atomic_bool sync_planned; // something was stored since the last timed sync began (seq_cst)
+    atomic_flag cooling;      // a thread is in lt_log_cool; nobody waits for it
+    leat_topic *cool_next;    // where the next one goes on; that thread's
     // What recovery has cut and found damaged; relaxed, for the stats alone.
     _Atomic uint64_t cut_records, cut_bytes, damaged_ranges;
 };

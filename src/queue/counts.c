@@ -40,17 +40,8 @@ static int counts_oldest(const leat_queue *q, int64_t *ms) {
     return rc < 0 ? rc : 0;
 }
 
-int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
-    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
-    if (rc == 0 && (!s || size_of_s != sizeof *s))
-        rc = lt_fail(LEAT_EINVAL, "queue stats: out is NULL or has %zu bytes", size_of_s);
-    if (rc == 0)
-        rc = lt_begin(q->mq, LT_CALL_CB);
-    if (rc != 0)
-        return rc;
-    lt_queue_look(q);
-    lt_lock(q->lock);
-    rc = lt_queue_catch_up(q);
+int lt_queue_count(leat_queue *q, leat_queue_stats *s) {
+    int rc = lt_queue_catch_up(q);
     uint64_t available = 0, delayed = 0;
     for (int32_t i = 0; i < q->count; i++) {
         struct lt_queue_part *part = lt_queue_part(q, i);
@@ -72,7 +63,20 @@ int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
                              .expired = q->expired,
                              .sent = counts_sent(q) };
     int old = counts_oldest(q, &s->oldest_ms);
-    rc = rc == 0 ? old : rc;
+    return rc == 0 ? old : rc;
+}
+
+int leat_queue_get_stats(leat_queue *q, leat_queue_stats *s, size_t size_of_s) {
+    int rc = lt_enter(q ? q->mq : NULL, LT_CALL_CB);
+    if (rc == 0 && (!s || size_of_s != sizeof *s))
+        rc = lt_fail(LEAT_EINVAL, "queue stats: out is NULL or has %zu bytes", size_of_s);
+    if (rc == 0)
+        rc = lt_begin(q->mq, LT_CALL_CB);
+    if (rc != 0)
+        return rc;
+    lt_queue_look(q);
+    lt_lock(q->lock);
+    rc = lt_queue_count(q, s);
     lt_unlock(q->lock);
     return lt_end(q->mq, rc);
 }

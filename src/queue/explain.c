@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 // explain: what one message of a queue is now, and why it is not handed out. Put together under the
 // queue's lock, handed out without it.
-#include "base/text.h"
 #include "queue/room.h"
 
 struct explain {
@@ -25,31 +24,36 @@ static struct lt_lease *explain_find(const struct explain *e) {
     return NULL;
 }
 
-static void explain_moving(const struct explain *e, const struct lt_lease *lease) {
-    const leat_queue *q = e->q;
+static void explain_moving(const leat_queue *q, const struct lt_lease *lease,
+                           struct lt_text *text) {
     const char *to = q->dead ? q->dead->name : "(none)";
     unsigned tries = lt_dead_tries(lease);
     if (lease->due_ns == LT_NEVER)
-        lt_text_line(e->text, "moving: it is being moved to another queue, or about to be");
+        lt_text_line(text, "moving: it is being moved to another queue, or about to be");
     else if (tries == 0)
-        lt_text_line(e->text, "moving: to queue %s, in %lld ms", to, explain_ms(q, lease->due_ns));
+        lt_text_line(text, "moving: to queue %s, in %lld ms", to, explain_ms(q, lease->due_ns));
     else
-        lt_text_line(e->text, "moving: to queue %s, after %u%s tries the next one in %lld ms: %s",
-                     to, tries, tries == 7 ? " or more" : "", explain_ms(q, lease->due_ns),
+        lt_text_line(text, "moving: to queue %s, after %u%s tries the next one in %lld ms: %s", to,
+                     tries, tries == 7 ? " or more" : "", explain_ms(q, lease->due_ns),
                      leat_strerror(q->move_error));
 }
 
-static void explain_lease(const struct explain *e, const struct lt_lease *lease) {
-    const leat_queue *q = e->q;
+void lt_queue_explain_lease(const leat_queue *q, const struct lt_lease *lease,
+                            struct lt_text *text) {
     if (lease->state == LT_LEASE_MOVING)
-        explain_moving(e, lease);
+        explain_moving(q, lease, text);
     else if (lease->state == LT_LEASE_DELAYED)
-        lt_text_line(e->text, "delayed: for %lld ms more, was delivered %u times",
+        lt_text_line(text, "delayed: for %lld ms more, was delivered %u times",
                      explain_ms(q, lease->due_ns), lease->deliveries);
     else
-        lt_text_line(e->text, "leased: for %lld ms more, delivery %u%s%s",
+        lt_text_line(text, "leased: for %lld ms more, delivery %u%s%s",
                      explain_ms(q, lease->due_ns), lease->deliveries,
                      lt_who_name(q, lease)[0] ? ", by " : "", lt_who_name(q, lease));
+}
+
+void lt_queue_explain_kept(const struct lt_word *word, struct lt_text *text) {
+    lt_text_line(text, "dead: kept in place after %u deliveries; leat_queue_redrive ends it",
+                 word->deliveries);
 }
 
 // Why one that is available is not handed out by the next receive.
@@ -91,14 +95,13 @@ static void explain_state(const struct explain *e) {
     int state = lt_backlog_state(&e->part->backlog, e->offset);
     const struct lt_lease *lease = state == LT_WINDOW_HELD ? explain_find(e) : NULL;
     if (lease)
-        explain_lease(e, lease);
+        lt_queue_explain_lease(e->q, lease, e->text);
     else if (state == LT_BACKLOG_WAITING)
         lt_text_line(e->text, "waits: one of its group is in front of it, not done yet");
     else if (state == LT_WINDOW_FINAL)
         explain_final(e, &word);
     else if (state == LT_WINDOW_HELD)
-        lt_text_line(e->text, "dead: kept in place after %u deliveries; leat_queue_redrive ends it",
-                     word.deliveries);
+        lt_queue_explain_kept(&word, e->text);
     else
         explain_available(e, word.deliveries);
 }
@@ -153,6 +156,7 @@ int leat_queue_explain(leat_queue *q, int32_t partition, int64_t offset, leat_wr
     lt_unlock(q->lock);
     if (rc >= 0)
         rc = lt_text_write(&text, write, ctx);
-    lt_free(&q->mq->mem, rc < 0 ? text.data : NULL);
+    if (rc < 0)
+        lt_text_drop(&text);
     return lt_end(q->mq, rc);
 }

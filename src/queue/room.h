@@ -20,6 +20,7 @@
 
 #include "base/beacon.h"
 #include "base/map.h"
+#include "base/text.h"
 #include "queue/backlog.h"
 #include "queue/lapsed.h"
 #include "queue/leases.h"
@@ -167,6 +168,8 @@ void lt_queue_trace(leat_queue *q, const char *event, uint32_t partition, int64_
 // ---- counts.c
 // lt_queue_available is how many messages could be handed out now. Locks: the queue's.
 uint64_t lt_queue_available(const leat_queue *q);
+// lt_queue_count is leat_queue_get_stats. Locks: the queue's.
+int lt_queue_count(leat_queue *q, leat_queue_stats *s);
 
 // ---- settings.c
 // lt_settings_check checks a queue's options.
@@ -307,6 +310,11 @@ void lt_who_set(leat_queue *q, struct lt_lease *lease, int who);
 void lt_who_drop(leat_queue *q, struct lt_lease *lease);
 // lt_who_name is who received the message of a lease, "" if that was not said.
 const char *lt_who_name(const leat_queue *q, const struct lt_lease *lease);
+
+// ---- explain.c: one line each. Locks: queue
+void lt_queue_explain_lease(const leat_queue *q, const struct lt_lease *lease,
+                            struct lt_text *text);
+void lt_queue_explain_kept(const struct lt_word *word, struct lt_text *text);
 
 // ---- manage.c
 // lt_queue_start_at_end lets a queue that nobody knows yet begin at the end of its topic, durably.
