@@ -38,6 +38,21 @@ LEAT_API int leat_clock_now(leat *mq, int64_t *mono_ms, int64_t *wall_ms);
 // Returns  LEAT_ETIMEDOUT after real_timeout_ms of real time.
 LEAT_API int leat_clock_wait_blocked(leat *mq, int callers, int64_t real_timeout_ms);
 
+// leat_wait_idle waits until the store does nothing by itself any more at this time: nothing is
+// due, every record that was accepted has its report, no callback runs or waits to run, every
+// worker waits for a message, and every call that was woken has left its wait. It does what is due,
+// sends at once what lingers, and runs the callbacks that are polled for. So a test with threads
+// sends, waits and looks, without a sleep. The store's time does not move: what waits for a later
+// time (a lease, a delay, the next try of a batch or a handler) is left to leat_clock_advance; a
+// batch that waits to be tried again has no report, so it is LEAT_ETIMEDOUT. Not waited for: calls
+// of the test's own threads, with the callbacks in them; what leat_poll, a receive or
+// leat_subscription_next would give.
+// Returns  LEAT_ETIMEDOUT after real_timeout_ms of real time, saying what goes on; 0: does what
+//          can be done now.
+// Threads  [any]
+// Blocks   up to real_timeout_ms, and for callbacks and syncs that it does itself.
+LEAT_API int leat_wait_idle(leat *mq, int64_t real_timeout_ms);
+
 enum {
     // leat_send, leat_queue_send, a dead-letter move: before the record is stored; leat_send_many:
     // once for each partition

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include "base/core.h"
+#include "base/rest.h"
 #include "leat_test.h"
 
 #define CLOCK_START_MS  1000000000000 // where manual wall time begins unless told
@@ -189,6 +190,10 @@ static int64_t clock_next(const struct lt_clock *c) {
     return clock_sooner_of(&c->events, &c->chores);
 }
 
+int64_t lt_due_next(const leat *mq) {
+    return clock_next(&mq->clock);
+}
+
 // Sees to it that some sleeper wakes for the earliest due time: wakes one, which then looks anew
 // when to wake. One that is ready is on its way out and watches no longer. Locks: the clock's.
 static void clock_watch(struct lt_clock *c) {
@@ -224,6 +229,7 @@ void lt_due_set(leat *mq, struct lt_due *d, int64_t due_ns) {
         clock_watch(c);
         lt_unlock(&c->lock);
     }
+    lt_rest_stir(mq);
 }
 
 // Runs what is due, in order. Either agenda may be NULL. Returns  how many.
@@ -250,11 +256,14 @@ static int clock_fire(leat *mq, struct lt_agenda *events, struct lt_agenda *chor
         lt_heap_remove(&a->due, &d->node);
         clock_hint(a);
         d->running++;
+        c->firing++;
         lt_unlock(&c->due_lock);
         d->fn(mq, d);
         lt_lock(&c->due_lock);
         d->running--;
+        c->firing--;
         lt_cond_broadcast(&c->due_idle);
+        lt_rest_stir(mq);
     }
     lt_unlock(&c->due_lock);
     return fired;
@@ -350,7 +359,7 @@ static void clock_block(struct lt_clock *c, struct lt_waiter *w) {
     w->until_ns = LT_NEVER;
     lt_list_push_back(&c->blocked, &w->node);
     c->blocked_count++;
-    lt_cond_broadcast(&c->changed);
+    lt_rest_blocks(c, true);
 }
 
 static void clock_unblock(struct lt_clock *c, struct lt_waiter *w) {
@@ -362,7 +371,7 @@ static void clock_unblock(struct lt_clock *c, struct lt_waiter *w) {
     clock_find_first_wake(c);
     if (c->mode == LEAT_CLOCK_SYSTEM)
         clock_watch(c); // it may have been the one that would have woken
-    lt_cond_broadcast(&c->changed);
+    lt_rest_blocks(c, false);
 }
 
 static int clock_wait_system(leat *mq, struct lt_waiter *w, int64_t deadline_ns) {

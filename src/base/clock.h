@@ -65,10 +65,11 @@ struct lt_clock {
     _Atomic int64_t mono_ns;      // manual: stored under lock, read anywhere
     _Atomic int64_t wall_offset;  // manual: wall time when mono_ns was 0; the same
     int64_t steady_ns, steady_ms; // both clocks when the store was opened
-    struct lt_mutex due_lock;     // guards the agendas, next_id and the entries
+    struct lt_mutex due_lock;     // guards the agendas, next_id, firing and the entries
     struct lt_cond due_idle;      // some fn has returned
     struct lt_agenda events, chores;
     uint64_t next_id;
+    int firing;                 // fns of entries that run
     _Atomic int64_t first_wake; // earliest until_ns in blocked; stored under lock
     struct lt_service service;
     struct lt_mutex lock;   // guards blocked, the counts, advancing, jumping, every waiter
@@ -76,7 +77,10 @@ struct lt_clock {
     struct lt_list blocked;
     int blocked_count, ready_count;
     int telling; // threaded errands with something to tell; not on the system clock
+    int at_work; // threads of workers that do not wait
     bool advancing, jumping;
+    atomic_int watchers; // see rest.h, as at_work and stirs
+    uint64_t stirs;
 };
 
 int lt_clock_init(struct lt_clock *c, const leat_options *o, struct lt_os *os, struct lt_mem *mem);
@@ -110,6 +114,8 @@ void lt_due_fire(leat *mq);
 int lt_due_fire_all(leat *mq);
 // lt_chores_fire runs the chores that are due now: for the service thread.
 void lt_chores_fire(leat *mq);
+// lt_due_next tells when the next thing falls due that is for whoever looks; LT_NEVER: nothing is.
+int64_t lt_due_next(const leat *mq);
 
 int lt_waiter_init(leat *mq, struct lt_waiter *w);
 void lt_waiter_fini(leat *mq, struct lt_waiter *w);

@@ -2,6 +2,7 @@
 #include "base/courier.h"
 
 #include "base/core.h"
+#include "base/rest.h"
 
 enum { COURIER_NAP_NS = 50000 };
 
@@ -78,13 +79,16 @@ static int courier_run(leat *mq, struct lt_errand *e) {
     courier_take(c, e);
     e->running = true;
     e->posted = false;
+    c->running++;
     bool polled = e->polled;
     lt_unlock(&c->lock);
     int n = e->run(mq, e);
     lt_lock(&c->lock);
+    c->running--;
     if (n < 0) { // e is no more
         if (!polled)
             lt_clock_tell(mq, -1);
+        lt_rest_stir(mq);
         return n;
     }
     e->running = false;
@@ -94,6 +98,7 @@ static int courier_run(leat *mq, struct lt_errand *e) {
     else if (!e->polled)
         lt_clock_tell(mq, -1);
     lt_cond_broadcast(&c->cond);
+    lt_rest_stir(mq);
     return n;
 }
 
@@ -145,6 +150,8 @@ int lt_errand_post(leat *mq, struct lt_errand *e) {
     for (struct lt_node *n = put && e->polled ? lt_list_first(&c->sleepers) : NULL; n;
          n = lt_list_next(&c->sleepers, n))
         lt_waiter_notify(mq, LT_CONTAINER(n, struct lt_sleeper, node)->waiter);
+    if (put && e->polled)
+        lt_rest_stir(mq); // who watches runs it
     lt_unlock(&c->lock);
     return rc;
 }
@@ -176,6 +183,7 @@ void lt_errand_end(leat *mq, struct lt_errand *e) {
             lt_clock_tell(mq, -1);
     }
     e->posted = true; // a later post changes nothing
+    lt_rest_stir(mq);
     lt_unlock(&c->lock);
 }
 
@@ -192,6 +200,28 @@ static int courier_dispatch(leat *mq) {
     }
     lt_unlock(&c->lock);
     return sum;
+}
+
+int lt_courier_round(leat *mq) {
+    struct lt_courier *c = &mq->courier;
+    int there = 0;
+    lt_lock(&c->lock);
+    for (struct lt_node *n = lt_list_first(&c->polled); n; n = lt_list_next(&c->polled, n))
+        there++;
+    struct lt_node *first;
+    for (int i = 0; i < there && (first = lt_list_first(&c->polled)); i++)
+        (void)courier_run(mq, LT_CONTAINER(first, struct lt_errand, node));
+    lt_unlock(&c->lock);
+    return there;
+}
+
+const char *lt_courier_lacks(leat *mq) {
+    struct lt_courier *c = &mq->courier;
+    lt_lock(&c->lock);
+    bool runs = c->running > 0;
+    bool waits = !lt_list_empty(&c->threaded) || !lt_list_empty(&c->polled);
+    lt_unlock(&c->lock);
+    return runs ? "a callback runs" : waits ? "a callback waits to run" : NULL;
 }
 
 static void courier_sleep(leat *mq, struct lt_sleeper *s, bool begin) {

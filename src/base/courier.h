@@ -37,6 +37,7 @@ struct lt_courier {
     struct lt_list sleepers;         // waiters of leat_dispatch
     struct lt_cond cond;             // wakes the thread; and those who wait for one that runs
     pthread_t thread;
+    int running;             // errands that run
     bool open, runs, naps;   // naps: the thread will look by itself at once
     struct lt_beacon beacon; // lit while polled is not empty
 };
@@ -60,6 +61,11 @@ int lt_errand_post(leat *mq, struct lt_errand *e);
 int lt_errand_run(leat *mq, struct lt_errand *e);
 // lt_errand_end takes e out for good and waits until it does not run. Not from within.
 void lt_errand_end(leat *mq, struct lt_errand *e);
+
+// lt_courier_round runs each polled errand that waits now, once. Returns  how many there were.
+int lt_courier_round(leat *mq);
+// lt_courier_lacks says what is not told; NULL: all is.
+const char *lt_courier_lacks(leat *mq);
 
 // lt_courier_runs tells whether the thread is there.
 bool lt_courier_runs(leat *mq);

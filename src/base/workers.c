@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/workers.h"
 
+#include "base/rest.h"
+
 #include <string.h>
 
 static const char workers_kind[] = "workers";
@@ -92,6 +94,8 @@ static void workers_tell_end(leat_workers *w) {
 
 static void *workers_main(void *arg) {
     leat_workers *w = arg;
+    leat *mq = w->mq;
+    lt_rest_serve(mq);
     w->owner->run(w);
     lt_lock(&w->lock);
     bool ends = --w->running == 0 && w->abandoned;
@@ -106,6 +110,7 @@ static void *workers_main(void *arg) {
         w->owner->end(w);
         workers_tell_end(w);
     }
+    lt_rest_hire(mq, -1); // who frees the store joins this thread first
     return NULL;
 }
 
@@ -129,11 +134,14 @@ int lt_workers_start(leat_workers *w) {
     lt_lock(&w->lock);
     while (started < asked && rc == 0) {
         w->running++;
+        lt_rest_hire(w->mq, 1);
         rc = lt_thread_start(&w->thread[started], workers_main, w);
-        if (rc == 0)
+        if (rc == 0) {
             started++;
-        else
+        } else {
             w->running--;
+            lt_rest_hire(w->mq, -1);
+        }
     }
     w->threads = started;
     w->child = (struct lt_child){ .kind = workers_kind,

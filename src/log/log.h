@@ -25,6 +25,10 @@ void lt_log_count(leat *mq, leat_stats *s);
 // Returns  LEAT_ENOMEM, LEAT_ECLOSED.
 int lt_log_dump(leat *mq, struct lt_text *text);
 
+// lt_producers_ripen makes what lingers for others due now, and tells whether some record was
+// accepted and has not got its report. Locks: none.
+bool lt_producers_ripen(leat *mq);
+
 // lt_futures_count counts the futures that were not released; lt_futures_free releases them.
 size_t lt_futures_count(leat *mq);
 void lt_futures_free(leat *mq);

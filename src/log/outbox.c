@@ -239,6 +239,16 @@ void lt_outbox_close_open(leat_producer *p) {
         outbox_close(LT_CONTAINER(n, struct lt_box, node));
 }
 
+void lt_outbox_ripen(leat_producer *p) {
+    for (struct lt_node *n = lt_list_first(&p->boxes); n; n = lt_list_next(&p->boxes, n)) {
+        struct lt_box *box = LT_CONTAINER(n, struct lt_box, node);
+        bool open = box->open != NULL;
+        outbox_close(box);
+        if (open)
+            outbox_plan_box(p, box);
+    }
+}
+
 // ---- into the log
 
 static bool outbox_fits(const leat_producer *p, size_t bytes, size_t told_as) {

@@ -175,6 +175,8 @@ int lt_outbox_add_parcel(leat_producer *p, struct lt_partition *to, struct lt_pa
 int lt_outbox_clear(leat_producer *p, struct lt_partition *to);
 // lt_outbox_close_open makes ready all that is open. Locks: the producer's.
 void lt_outbox_close_open(leat_producer *p);
+// lt_outbox_ripen makes ready what is open, and plans to send it now. Locks: the producer's.
+void lt_outbox_ripen(leat_producer *p);
 // lt_outbox_run appends and syncs what can be, and plans the rest. Locks: none.
 void lt_outbox_run(leat_producer *p);
 // lt_outbox_give_up ends what is ready and not being appended, and with `appended` also what waits

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 // report: what became of the records of a producer, told once each.
+#include "base/rest.h"
 #include "log/producer.h"
 
 #include <stdio.h>
@@ -73,6 +74,7 @@ void lt_parcel_end(leat_producer *p, struct lt_parcel *parcel, int status, int e
     else
         report_hand_over(p, parcel);
     report_notify(p);
+    lt_rest_stir(p->mq);
 }
 
 // ---- telling
@@ -211,6 +213,23 @@ static int report_flush_wait(leat_producer *p, uint64_t epoch, int64_t timeout_m
         lt_hold_end(p, &h);
     lt_unlock(&p->lock);
     return rc != 0 && rc != LEAT_ETIMEDOUT ? rc : left < INT32_MAX ? (int)left : INT32_MAX;
+}
+
+bool lt_producers_ripen(leat *mq) {
+    struct lt_list *all = &mq->log->producers;
+    bool unfinished = false;
+    lt_lock(&mq->log->producers_lock);
+    for (struct lt_node *n = lt_list_first(all); n; n = lt_list_next(all, n)) {
+        leat_producer *p = LT_CONTAINER(n, leat_producer, node);
+        lt_lock(&p->lock);
+        if (p->begun && !p->closing && lt_producer_unfinished(p, UINT64_MAX) > 0) {
+            lt_outbox_ripen(p);
+            unfinished = true;
+        }
+        lt_unlock(&p->lock);
+    }
+    lt_unlock(&mq->log->producers_lock);
+    return unfinished;
 }
 
 int lt_producer_flush(leat_producer *p, int64_t timeout_ms) {
