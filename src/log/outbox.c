@@ -100,15 +100,16 @@ static void outbox_run_locked(leat_producer *p);
 // Who finds senders at work on the service thread does not wait for them, nor make them wait.
 static void outbox_due(leat *mq, struct lt_due *due) {
     leat_producer *p = LT_CONTAINER(due, leat_producer, due);
-    bool may_pass = lt_service_runs(&mq->clock.service) && p->passed < OUTBOX_PASSES;
+    bool may_pass = lt_service_runs(&mq->clock.service) &&
+                    atomic_load_explicit(&p->passed, memory_order_relaxed) < OUTBOX_PASSES;
     if (may_pass && !lt_lock_if_free(&p->lock)) {
-        p->passed++;
+        atomic_fetch_add_explicit(&p->passed, 1, memory_order_relaxed);
         lt_due_set(mq, due, lt_now_ns(mq) + OUTBOX_NAP);
         return;
     }
     if (!may_pass)
         lt_lock(&p->lock);
-    p->passed = 0;
+    atomic_store_explicit(&p->passed, 0, memory_order_relaxed);
     outbox_run_locked(p);
     lt_unlock(&p->lock);
 }

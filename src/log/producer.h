@@ -107,7 +107,8 @@ struct leat_producer {
     int64_t rested_ns;       // before that nothing is planned for what may wait for more
     uint64_t pushes;         // times that a sender found something to append himself
     uint64_t pushes_seen;    // when the service thread looked last
-    int passed;              // times that it found the lock taken and went away; that thread's
+    // Times in a row that the lock was taken, and who does what is due went away. Relaxed: a hint.
+    _Atomic int passed;
     leat_producer_stats stats;
     // Who tells takes this one alone, for a few stores. The lock above is the senders': one that
     // finds it taken sleeps for much longer than what it is taken for.

@@ -354,12 +354,14 @@ static void *send_some(void *failures) {
     return NULL;
 }
 
+// Beside a service thread, too, which does the same work.
 Test(wait_idle, several_wait_while_others_send_and_close) {
     enum { SENDERS = 3 };
-    for (enum async_mode mode = POLLED; mode < MODES; mode++) {
+    for (enum async_mode mode = POLLED; mode <= MODES; mode++) {
         pthread_t thread[SENDERS];
         atomic_int failures = 0;
-        ok(async_open(mode, NULL, 0, 1, NULL));
+        ok(mode < MODES ? async_open(mode, NULL, 0, 1, NULL)
+                        : fixture_open(NULL, NULL, NULL, NULL));
         for (int i = 0; i < SENDERS; i++)
             cr_assert_eq(pthread_create(&thread[i], NULL, send_some, &failures), 0);
         for (int i = 0; i < SENDERS; i++)
@@ -369,4 +371,32 @@ Test(wait_idle, several_wait_while_others_send_and_close) {
         cr_assert_eq(async_end(0), 20 * 20 * SENDERS);
         ok(leat_close_all(mq, 0));
     }
+}
+
+static void *wait_again(void *other) {
+    int rc;
+    do {
+        rc = leat_wait_idle(mq, 10);
+        if (rc == 0 || rc == LEAT_ETIMEDOUT)
+            rc = leat_send_async(p, t, &(leat_record){ .value = LEAT_STR("v") }, NULL, NULL);
+    } while (rc == 0);
+    atomic_fetch_add((atomic_int *)other, rc != LEAT_ECLOSED);
+    return NULL;
+}
+
+Test(wait_idle, ends_with_a_crash) {
+    pthread_t thread[2];
+    atomic_int other = 0;
+    leat *again;
+    ok(async_open(THREADED, NULL, LEAT_CRASHABLE, 1, NULL));
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&thread[i], NULL, wait_again, &other), 0);
+    idle();
+    ok(leat_crash(mq, LEAT_KILL, &again));
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_join(thread[i], NULL), 0);
+    cr_assert_eq(atomic_load(&other), 0);
+    cr_assert_geq(leat_close_all(mq, 0), 0);
+    ok(leat_wait_idle(again, REAL_MS));
+    ok(leat_close_all(again, 0));
 }
