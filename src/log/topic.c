@@ -7,6 +7,7 @@
 #include "log/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // ---- finding
@@ -208,13 +209,31 @@ void lt_topics_free(leat *mq) {
 
 // ---- the log as a whole
 
+static int log_by_id(const void *a, const void *b) {
+    const struct lt_note *x = *(const struct lt_note *const *)a;
+    const struct lt_note *y = *(const struct lt_note *const *)b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// Restores what there is of a kind in the order of its making, in which ids are given out; the
+// manifest's table has none.
 static int log_restore(leat *mq, uint32_t kind, int (*restore)(leat *, const struct lt_note *)) {
-    struct lt_map_cursor at = { 0 };
-    const struct lt_note *note;
-    int rc = 0;
-    while (rc == 0 && (note = lt_manifest_next(&mq->log->manifest, &at)))
+    const struct lt_note *note, **all;
+    size_t n = 0, i = 0;
+    for (struct lt_map_cursor at = { 0 }; (note = lt_manifest_next(&mq->log->manifest, &at));)
+        n += note->kind == kind;
+    all = lt_alloc(&mq->mem, n * sizeof *all);
+    if (!all)
+        return lt_fail_nomem();
+    for (struct lt_map_cursor at = { 0 }; (note = lt_manifest_next(&mq->log->manifest, &at));)
         if (note->kind == kind)
-            rc = restore(mq, note);
+            all[i++] = note;
+    if (n > 1)
+        qsort(all, n, sizeof *all, log_by_id);
+    int rc = 0;
+    for (i = 0; i < n && rc == 0; i++)
+        rc = restore(mq, all[i]);
+    lt_free(&mq->mem, all);
     return rc;
 }
 

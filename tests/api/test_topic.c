@@ -314,3 +314,24 @@ Test(topic, may_be_deleted_while_others_send_sync_and_read, .init = make_dir, .f
         scratch_remove(dir);
     }
 }
+
+Test(topic, the_list_is_in_the_order_of_creation_also_after_an_open, .init = make_dir,
+     .fini = drop_dir) {
+    enum { TOPICS = 20 };
+    leat_topic_info info[TOPICS];
+    char name[8];
+    for (int opens = 0; opens < 2; opens++) {
+        ok(leat_open(dir, NULL, &mq));
+        for (int i = 0; i < TOPICS && opens == 0; i++) {
+            leat_topic *t;
+            snprintf(name, sizeof name, "t%d", i);
+            ok(leat_topic_open(mq, name, NULL, &t));
+        }
+        gives(TOPICS, leat_topic_list(mq, info, TOPICS, sizeof *info));
+        for (int i = 0; i < TOPICS; i++) {
+            snprintf(name, sizeof name, "t%d", i);
+            cr_assert_str_eq(info[i].name, name);
+        }
+        ok(leat_close_all(mq, 0));
+    }
+}
