@@ -389,7 +389,11 @@ void lt_partition_consumed(struct lt_partition *p, int64_t before, int64_t now) 
 // ---- on demand
 
 int lt_partition_trim(struct lt_partition *p, int64_t before) {
-    int rc = 0;
+    // First what is deleted is on disk, and the segment that tells whose words there are: else a
+    // power cut leaves the log start alone, and numbers behind it are given out again.
+    int rc = lt_partition_sync(p, before);
+    if (rc != 0)
+        return rc;
     lt_lock(&p->lock);
     while (p->releasing)
         lt_cond_wait(&p->released, &p->lock);

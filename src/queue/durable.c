@@ -43,7 +43,7 @@ static int durable_sync_words(leat_queue *q, struct lt_queue_part *part) {
     return rc;
 }
 
-// What makes the words be found: file names, slot, notes.
+// What makes the words be found: the segment, file names, slot, notes.
 static int durable_sync_rest(leat_queue *q, struct lt_queue_part *part) {
     struct lt_log *log = q->mq->log;
     struct lt_ledger *l = &part->ledger;
@@ -51,7 +51,10 @@ static int durable_sync_rest(leat_queue *q, struct lt_queue_part *part) {
     bool names = l->dir_owed, slot = touched > part->touched_safe;
     l->dir_owed = false; // a sheet made from here on owes its own
     lt_unlock(q->lock);
-    int names_rc = names ? lt_ledger_sync_names(l) : 0;
+    // Without the first page of its segment nobody knows whose words these are.
+    int names_rc = names ? lt_partition_sync(part->p, atomic_load(&part->p->end)) : 0;
+    if (names && names_rc == 0)
+        names_rc = lt_ledger_sync_names(l);
     int rc = names_rc;
     if (rc == 0)
         rc = lt_manifest_sync(&log->manifest);

@@ -57,7 +57,7 @@ static int ledger_add(struct lt_ledger *l, const struct lt_segment *s, bool crea
     memmove(&l->sheet[at + 1], &l->sheet[at], (l->count - at) * sizeof *l->sheet);
     l->sheet[at] = sheet;
     l->count++;
-    l->dir_owed |= create && l->mq->dir; // it may have been there: once too often does no harm
+    l->dir_owed |= l->mq->dir != NULL; // one that was there may have been left by a kill
     return 0;
 }
 

@@ -247,9 +247,9 @@ static int64_t retention_due(const leat_queue *q, int64_t min_ms) {
 }
 
 void lt_retention_look(leat_queue *q) {
-    if (q->set.retention_ms == 0)
-        return;
     atomic_store(&q->news, false); // before looking: what comes now rings again
+    if (q->set.retention_ms == 0)  // by now
+        return;
     int64_t over = retention_over_ms(q), min_ms = INT64_MAX;
     int rc = lt_queue_catch_up(q);
     for (int32_t i = 0; i < q->count && rc == 0; i++) {

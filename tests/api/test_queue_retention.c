@@ -389,3 +389,20 @@ Test(queue_retention, beside_delays_and_groups) {
     counts(q, 0, 0, 0, 0);
     ok(leat_close_all(mq, 0));
 }
+
+// It asked to hear of the next message, and was told of one, when it was taken away.
+Test(queue_retention, that_is_taken_away_while_there_is_news_looks_no_more) {
+    leat_queue *same;
+    open_old(LEAT_CLOCK_JUMP, 1, &(leat_queue_options){ .retention_ms = SECOND });
+    queues_send(q, "a");
+    gives(1, leat_queue_receive(q, 0, &m, 1));
+    queues_send(q, "b");
+    ok(leat_queue_open(mq, "a",
+                       &(leat_queue_options){ .flags = LEAT_ALTER, .retention_ms = LEAT_FOREVER },
+                       &same));
+    cr_assert_geq(leat_run_due(mq), 0); // and ends
+    ok(leat_queue_extend(q, &m, 5));
+    cr_assert_geq(leat_run_due(mq), 0);
+    counts(q, 1, 0, 1, 0);
+    ok(leat_close_all(mq, 0));
+}

@@ -31,12 +31,16 @@ static void send_n(int n) {
         ok(leat_send(p, t, &(leat_record){ .value = LEAT_STR("x") }, NULL));
 }
 
-static void cut(int seed) {
+static void die(int how, int seed) {
     leat *next = NULL;
-    int rc = leat_crash(mq, LEAT_POWER_CUT, &next);
+    int rc = leat_crash(mq, how, &next);
     cr_assert_eq(rc, 0, "seed %d: %s", seed, leat_errmsg());
     (void)leat_close_all(mq, 0);
     mq = next;
+}
+
+static void cut(int seed) {
+    die(LEAT_POWER_CUT, seed);
     ok(leat_topic_open(mq, "t", NULL, &t));
     ok(leat_producer_open(mq, NULL, &p));
 }
@@ -226,14 +230,51 @@ Test(power_cuts, words_that_outlive_their_slot_are_believed_at_once) {
         uint64_t left = peeked(LEAT_AVAILABLE);
         kept += peeked(LEAT_IS_DEAD) > 0;
         gives(left > 0, leat_queue_receive(q, 0, m, 1));
-        leat *next;
-        ok(leat_crash(mq, LEAT_KILL, &next));
-        (void)leat_close_all(mq, 0);
-        mq = next;
+        die(LEAT_KILL, seed);
         ok(leat_queue_open(mq, "q", NULL, &q));
         counts_are_what_is_there(seed, "after the kill");
         cr_assert_eq(peeked(LEAT_AVAILABLE), left, "seed %d", seed);
         ok(leat_close_all(mq, 0));
     }
     cr_assert_gt(kept, 0);
+}
+
+// The file that says so may have been made by a process that was killed before it synced its name.
+Test(power_cuts, what_was_settled_at_acks_disk_behind_a_kill_is_settled) {
+    leat_queue_options o = { .acks = LEAT_ACKS_DISK, .settle_acks = LEAT_ACKS_DISK };
+    leat_message m;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+        open_seed(seed);
+        ok(leat_queue_open(mq, "q", &o, &q));
+        ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("x") }, NULL));
+        gives(1, leat_queue_receive(q, 0, &m, 1));
+        die(LEAT_KILL, seed);
+        ok(leat_queue_open(mq, "q", NULL, &q));
+        gives(1, leat_queue_receive(q, 0, &m, 1));
+        ok(leat_queue_ack(q, &m));
+        cut(seed);
+        ok(leat_queue_open(mq, "q", NULL, &q));
+        cr_assert_eq(leat_queue_receive(q, 0, &m, 1), 0, "seed %d", seed);
+        ok(leat_close_all(mq, 0));
+    }
+}
+
+Test(power_cuts, an_offset_that_was_settled_at_acks_disk_is_no_other_messages) {
+    leat_queue_options o = { .settle_acks = LEAT_ACKS_DISK };
+    leat_message m;
+    leat_metadata md;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+        open_seed(seed);
+        ok(leat_queue_open(mq, "q", &o, &q));
+        ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("x") }, NULL));
+        gives(1, leat_queue_receive(q, 0, &m, 1));
+        ok(leat_queue_ack(q, &m));
+        if (seed % 2)
+            ok(leat_topic_delete_records(leat_queue_topic(q), 0, 1));
+        cut(seed);
+        ok(leat_queue_open(mq, "q", NULL, &q));
+        ok(leat_queue_send(q, &(leat_record){ .value = LEAT_STR("y") }, &md));
+        cr_assert_eq(md.offset, 1, "seed %d", seed);
+        ok(leat_close_all(mq, 0));
+    }
 }
