@@ -7,17 +7,20 @@
 //             must handle is never 0: full is LEAT_EFULL. 64-bit results leave through
 //             out-parameters, which come last. leat_errmsg() names the thing that failed.
 //  options    zero-initialised structs; NULL = all defaults; reserved words must be zero. In every
-//             option 0 = default, LEAT_ZERO = really zero or off, LEAT_FOREVER and LEAT_UNLIMITED
-//             = no bound; durations are int64_t milliseconds. When something that exists is
-//             opened, 0 = as it is; any other value must match (LEAT_EEXIST names the field).
+//             option 0 = default. Where 0 would mean something else, LEAT_ZERO = really zero or
+//             off, and where there can be none, LEAT_FOREVER and LEAT_UNLIMITED = no bound;
+//             elsewhere these are LEAT_EINVAL. Durations are int64_t milliseconds. When something
+//             that exists is opened, 0 = as it is; any other value must match (LEAT_EEXIST names
+//             the field).
 //  timeouts   (arguments) int64_t ms: 0 = do not wait, > 0 = at most, LEAT_FOREVER = no bound;
 //             anything else is LEAT_EINVAL.
 //  in data    is copied, or finished with, when the call returns.
 //  out data   is a view: bytes inside the log, valid as long as its section says, and longer with
 //             leat_message_hold. Key, value and header bytes that come out of a log are followed
 //             by a NUL that is not counted, so puts(m.value.data) works.
-//  callbacks  get their handle and ctx; no lock is held. Inside one, calls marked [cb] may be
-//             made; all others are LEAT_EDEADLK and do nothing.
+//  callbacks  get their handle and ctx; no lock is held (but see .log and .trace). Inside one,
+//             calls marked [cb] may be made, and those that only look at a message or a handle;
+//             all others are LEAT_EDEADLK and do nothing.
 //  lifetime   a close ends its handle unless it returns LEAT_EBUSY, LEAT_EDEADLK or LEAT_EINVAL;
 //             using the handle later is undefined. A leat_topic belongs to the store and is never
 //             closed. Names of topics, groups and queues given out live until the store closes.
@@ -240,7 +243,8 @@ enum {
     LEAT_CLOCK_JUMP = 3    // a call that would wait moves time instead; needs LEAT_NO_THREADS
 };
 enum {
-    LEAT_STRICT = 1u,     // close_all is LEAT_EBUSY while a message is leased or held, names it
+    LEAT_STRICT = 1u,     // close_all is LEAT_EBUSY while a message is leased or held, a report not
+                          // given or a batch open, and names it
     LEAT_READ_ONLY = 2u,  // leat_open looks at a store without owning it, see there
     LEAT_MUST_EXIST = 4u, // open does not create
     LEAT_SKIP_ROT = 8u,   // what is damaged is left out, said to .log, and never touched
