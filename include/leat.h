@@ -617,7 +617,9 @@ LEAT_API int leat_producer_close(leat_producer *p, int64_t timeout_ms);
 //          says where it may be.
 // Threads  [any] [cb]
 // Blocks   with LEAT_ACKS_DISK for a sync, shared with the other senders of the partition; while
-//          another thread stores a record with the same dedup id.
+//          another thread stores a record with the same dedup id; behind asynchronous records of p
+//          for the partition until they are in the log, or, where there is no room for them, given
+//          up: .delivery_timeout_ms. In a callback that is LEAT_EFULL.
 LEAT_API int leat_send(leat_producer *p, leat_topic *t, const leat_record *r, leat_metadata *md);
 
 // leat_send_many sends n records, each to the partition that leat_send would choose. Those of one

@@ -319,7 +319,7 @@ Test(topic, the_list_is_in_the_order_of_creation_also_after_an_open, .init = mak
      .fini = drop_dir) {
     enum { TOPICS = 20 };
     leat_topic_info info[TOPICS];
-    char name[8];
+    char name[16];
     for (int opens = 0; opens < 2; opens++) {
         ok(leat_open(dir, NULL, &mq));
         for (int i = 0; i < TOPICS && opens == 0; i++) {
