@@ -350,7 +350,7 @@ Test(read_only, beside_an_owner_at_work_nothing_wrong_is_read, .init = make_root
     ok(leat_topic_open(mq, "t", &(leat_topic_options){ .segment_bytes = 16384 }, &t));
     atomic_store(&stop, false);
     cr_assert_eq(pthread_create(&thread, NULL, own, NULL), 0);
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < 200 || whole == 0; i++) // until the owner has had its turn
         look_once(&whole);
     atomic_store(&stop, true);
     cr_assert_eq(pthread_join(thread, &failed), 0);
